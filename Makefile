@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Settings are read by the steps themselves, from the environment or from this command line; the
+# ones with a value here are those that make needs too. `make help` lists them all.
+DISTRO ?= ubuntu
+WORKDIR ?= workdir
+ROOTFS_BUILD_DEST ?= $(WORKDIR)
+IMAGES_BUILD_DEST ?= $(WORKDIR)
+# The one clock of everything made. Unit: seconds since 1970.
+SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory=$(CURDIR) log -1 --format=%ct 2>/dev/null)
+BUILD_METHOD ?= distro
+export DISTRO WORKDIR ROOTFS_BUILD_DEST IMAGES_BUILD_DEST SOURCE_DATE_EPOCH BUILD_METHOD
+
+# zx would take these from the caller's shell.
+unexport ZX_PREFIX ZX_POSTFIX ZX_SHELL ZX_VERBOSE
+
+# What `sudo make` compiles and installs belongs to who called sudo, so that a later make works without.
+AS_CALLER := $(if $(SUDO_UID),setpriv --reuid=$(SUDO_UID) --regid=$(SUDO_GID) --clear-groups)
+
+SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder tests -name '*.ts' 2>/dev/null)
+COMPILED := build/.compiled
+INSTALLED := node_modules/.package-lock.json
+RUN := node build
+
+ROOTFS_OF_DISTRO := $(RUN)/rootfs-builder/rootfs.js
+IMAGE_STEP := $(RUN)/image-builder/image.js
+INITRD_STEP := $(RUN)/initrd-builder/initrd.js
+BOOT_STEP := $(RUN)/scripts/boot/boot.js
+
+##@ Build
+.PHONY: rootfs image initrd all
+rootfs: $(COMPILED) ## Build the root filesystem of DISTRO
+	@$(ROOTFS_OF_DISTRO)
+
+image: rootfs ## Build the disk image, with its rootfs
+	@$(IMAGE_STEP)
+
+initrd: rootfs ## Build the initrd, with its rootfs
+	@$(INITRD_STEP)
+
+all: image initrd ## Build image and initrd
+
+rootfs-%: $(COMPILED) ## The same for the distro named in the target
+	@DISTRO=$* $(ROOTFS_OF_DISTRO)
+
+image-%: rootfs-%
+	@DISTRO=$* $(IMAGE_STEP) -o '$(IMAGES_BUILD_DEST)/kata-containers-image-$*.img'
+
+initrd-%: rootfs-%
+	@DISTRO=$* $(INITRD_STEP) -o '$(IMAGES_BUILD_DEST)/kata-containers-initrd-$*.img'
+
+##@ Boot
+.PHONY: boot shell
+# With an artifact of the same command line, that one is booted; else the newest there is.
+boot: $(if $(filter image initrd all,$(MAKECMDGOALS)),,$(if $(filter initrd,$(BOOT)),initrd,image)) ## Build what is missing, boot it in QEMU and ask its agent
+	@$(BOOT_STEP)
+
+shell: $(COMPILED) ## Boot the newest artifact and give a console
+	@$(BOOT_STEP) -i
+
+##@ Host
+.PHONY: setup check-deps
+setup: $(COMPILED) ## Install the host packages that are missing, each with its reason
+	@$(RUN)/scripts/setup.js $(MAKECMDGOALS)
+
+check-deps: $(COMPILED) ## Tell which host packages are missing, per target
+	@$(RUN)/scripts/setup.js -n $(MAKECMDGOALS)
+
+##@ Tests
+.PHONY: test test-image-only test-initrd-only test-long check bench
+test: check $(COMPILED) ## Run all tests: checks, unit tests, builds and boots
+	@$(RUN)/tests/run.js build boot
+
+test-image-only: $(COMPILED) ## Build and boot the disk images only
+	@$(RUN)/tests/run.js boot-image
+
+test-initrd-only: $(COMPILED) ## Build and boot the initrds only
+	@$(RUN)/tests/run.js boot-initrd
+
+test-long: $(COMPILED) ## Soak tests, for running by hand
+	@$(RUN)/tests/run.js long
+
+check: $(COMPILED) ## Check format, lint and types, and run the unit tests
+	@npx --no-install prettier --check --log-level warn .
+	@npx --no-install eslint .
+	@shellcheck .ci/run
+	@$(RUN)/tests/run.js unit
+
+bench: $(COMPILED) ## Measure builds against plain tools, as ratios
+	@$(RUN)/tests/bench.js
+
+##@ Other
+.PHONY: help list-distros install-scripts clean distclean
+help: $(COMPILED) ## Show targets and settings
+	@$(RUN)/scripts/help.js
+
+list-distros: $(COMPILED) ## Show distros, releases, init modes and architectures
+	@$(ROOTFS_OF_DISTRO) -l
+
+install-scripts: $(COMPILED) ## Install what builds guests to DESTDIR/INSTALL_DIR
+	@$(RUN)/scripts/install-scripts.js
+
+clean: $(COMPILED) ## Remove what was built for DISTRO; caches stay
+	@$(RUN)/scripts/clean.js
+
+distclean: ## Remove everything made, caches and compiled steps too
+	@if [ -e build/.compiled ]; then $(RUN)/scripts/clean.js -a; fi
+	@rm -rf build node_modules .tap
+
+print-%: ## Show the value of a make variable
+	@echo '$($*)'
+
+# Sources are never made, whatever pattern above their names may match.
+$(SOURCES): ;
+
+$(INSTALLED): package.json package-lock.json
+	@echo '  NPM     packages of package-lock.json'
+	@$(AS_CALLER) npm ci --ignore-scripts --loglevel=error >/dev/null
+	@$(AS_CALLER) touch $@
+
+$(COMPILED): $(INSTALLED) tsconfig.json $(SOURCES)
+	@echo '  TSC     steps'
+	@$(AS_CALLER) node_modules/.bin/tsc --project .
+	@$(AS_CALLER) touch $@

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+import { createWriteStream, statSync } from 'node:fs'
+import { basename, join, resolve } from 'node:path'
+
+import { commonAdditions, linkEntry } from '../scripts/additions.ts'
+import { codeDigest, fingerprint, sha256File } from '../scripts/digest.ts'
+import { BuildError } from '../scripts/errors.ts'
+import { withLock } from '../scripts/lock.ts'
+import { bytes, note, report, seconds } from '../scripts/log.ts'
+import { isCurrent, outputStamp, writeManifest } from '../scripts/manifest.ts'
+import { requireTools, startFilter } from '../scripts/run.ts'
+import { readSettings, select } from '../scripts/settings.ts'
+import type { Settings } from '../scripts/settings.ts'
+import { SOURCE_SETTINGS, checkSource, describeRootfs, openRootfs } from '../scripts/source-rootfs.ts'
+import type { SourceRootfs } from '../scripts/source-rootfs.ts'
+import { runStep } from '../scripts/step.ts'
+import type { StepArguments } from '../scripts/step.ts'
+import { withTemporary } from '../scripts/temporary.ts'
+import { toolVersion } from '../scripts/tools.ts'
+import { withEntries } from '../scripts/tree.ts'
+import type { TreeEntry } from '../scripts/tree.ts'
+import { openWorkspace, removeLeftovers } from '../scripts/workspace.ts'
+import { COMPRESSIONS, compressorArgv } from './compress.ts'
+import type { CompressionName } from './compress.ts'
+import { packNewc } from './pack.ts'
+
+const USAGE = `
+Pack a rootfs into an initrd: a compressed cpio archive that the kernel unpacks into memory.
+
+  initrd.js [-o FILE] [-p] [ROOTFS]
+
+  -h       show this help
+  -o FILE  initrd to write (default: kata-containers-initrd.img in IMAGES_BUILD_DEST)
+  -p       plain: pack the folder as it is, without check, /init or device nodes
+
+ROOTFS is the folder to pack (default: ROOTFS_DIR, else that of DISTRO). It is only read.
+Every other setting comes from the environment; "make help" lists them.
+`
+
+const INITRD_SETTINGS = [...SOURCE_SETTINGS, 'INITRD_COMPRESSION', 'INITRD_COMPRESSION_LEVEL'] as const
+
+await runStep({ name: 'initrd', usage: USAGE, valueFlags: ['o'], switches: ['p'], needsOwners: true, main })
+
+/** A compressor's level must be one it has. */
+function checkLevel(settings: Settings): string[] {
+  const level = settings.INITRD_COMPRESSION_LEVEL
+  if (level === undefined) return []
+  try {
+    compressorArgv(settings.INITRD_COMPRESSION, level)
+    return []
+  } catch (error) {
+    if (!(error instanceof BuildError)) throw error
+    return [`INITRD_COMPRESSION_LEVEL=${String(level)}: ${error.message}`]
+  }
+}
+
+async function main(given: StepArguments): Promise<void> {
+  const settings = readSettings({}, [checkLevel])
+  const workspace = openWorkspace(settings)
+  const output = resolve(given.text('o') ?? join(workspace.imagesDest, 'kata-containers-initrd.img'))
+  const folder = given.positional[0]
+  const startMs = Date.now()
+  const rootfs = await openRootfs(settings, workspace, folder === undefined ? undefined : resolve(folder))
+  const compression = settings.INITRD_COMPRESSION
+  const argv = compressorArgv(compression, settings.INITRD_COMPRESSION_LEVEL)
+  const inputs = {
+    settings: select(settings, INITRD_SETTINGS),
+    plain: given.has('p'),
+    rootfs: rootfs.stamp,
+    epochSeconds: rootfs.epochSeconds,
+    code: codeDigest(['initrd-builder', 'scripts']),
+    tools: argv === undefined ? {} : { [argv[0]]: await toolVersion(argv[0], workspace.cacheDir) },
+  }
+  const key = fingerprint(inputs)
+  if (isCurrent(output, key)) {
+    report('INITRD', basename(output), 'unchanged')
+    return
+  }
+  if (argv !== undefined) requireTools([argv[0]])
+  const entries = given.has('p') ? rootfs.entries : guestEntries(settings, rootfs)
+  await withLock(workspace, output, 'exclusive', () =>
+    withLock(workspace, rootfs.folder, 'shared', async () => {
+      removeLeftovers(workspace)
+      await withTemporary(output, async (temporary) => {
+        const { sizeBytes: unpackedBytes } = await pack(entries, temporary, argv, rootfs.epochSeconds)
+        const sizeBytes = statSync(temporary).size
+        const result = {
+          sha256: sha256File(temporary),
+          sizeBytes,
+          unpackedBytes,
+          rootfs: describeRootfs(rootfs),
+        }
+        writeManifest(
+          output,
+          temporary,
+          {
+            format: 'osbuilder-manifest-1',
+            kind: 'initrd',
+            name: basename(output),
+            fingerprint: key,
+            inputs,
+            result,
+          },
+          outputStamp(temporary),
+        )
+        report(
+          'INITRD',
+          basename(output),
+          `${bytes(sizeBytes)} ${compression}`,
+          seconds(Date.now() - startMs),
+        )
+      })
+      if (!given.has('p')) adviseCompression(compression)
+    }),
+  )
+}
+
+/** The rootfs with what the kernel needs to start it: `/init` and the device nodes. */
+function guestEntries(settings: Settings, rootfs: SourceRootfs): TreeEntry[] {
+  checkSource(settings, rootfs)
+  const additions = commonAdditions(rootfs.entries, rootfs.epochSeconds)
+  const hasInit = rootfs.entries.some(({ path }) => path === 'init')
+  if (!hasInit) {
+    const target = settings.AGENT_INIT ? '/sbin/init' : '/usr/lib/systemd/systemd'
+    additions.push(linkEntry('init', target, rootfs.epochSeconds))
+  }
+  return withEntries(rootfs.entries, additions)
+}
+
+/** Pack and compress at once: the archive itself is never on disk. */
+async function pack(
+  entries: readonly TreeEntry[],
+  file: string,
+  argv: readonly [string, ...string[]] | undefined,
+  epochSeconds: number,
+): Promise<{ sizeBytes: number }> {
+  if (argv === undefined) return packNewc(entries, createWriteStream(file), { epochSeconds })
+  const compressor = await startFilter(argv, file)
+  const packed = packNewc(entries, compressor.stdin, { epochSeconds })
+  // The compressor's own message says more than the broken pipe that follows from its end.
+  const [ended, written] = await Promise.allSettled([compressor.done, packed])
+  if (ended.status === 'rejected') throw ended.reason
+  if (written.status === 'rejected') throw written.reason
+  return written.value
+}
+
+function adviseCompression(compression: CompressionName): void {
+  if (compression !== 'gzip') return
+  note(
+    `gzip suits every guest kernel; with ${COMPRESSIONS.zstd.kernelSymbol}=y in yours, ` +
+      'INITRD_COMPRESSION=zstd is smaller and faster',
+  )
+}

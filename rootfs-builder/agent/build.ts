@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+import { chmodSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { ARCHES } from '../../scripts/arch.ts'
+import type { ArchName } from '../../scripts/arch.ts'
+import { fingerprint, sha256 } from '../../scripts/digest.ts'
+import { BuildError } from '../../scripts/errors.ts'
+import { packageHint } from '../../scripts/host-tools.ts'
+import { PROJECT_ROOT } from '../../scripts/paths.ts'
+import { findTool, run } from '../../scripts/run.ts'
+import { hostArch } from '../../scripts/settings.ts'
+import { withTemporary } from '../../scripts/temporary.ts'
+import { toolVersion } from '../../scripts/tools.ts'
+
+const SOURCE = join(PROJECT_ROOT, 'rootfs-builder', 'agent', 'agent.c')
+
+export interface BundledAgent {
+  readonly file: string
+  /** The compiler that made it, as it names itself. */
+  readonly compiler: string
+}
+
+/** The bundled agent for an architecture, compiled when its source or compiler is new. */
+export async function bundledAgent(arch: ArchName, cacheDir: string): Promise<BundledAgent> {
+  const compiler = compilerFor(arch)
+  const version = await toolVersion(compiler, cacheDir)
+  const flags = ['-std=gnu11', '-Os', '-static', '-s', '-Wall', '-Wextra', '-Wl,--build-id=none']
+  const key = fingerprint({ source: sha256(readFileSync(SOURCE)), compiler, version, flags })
+  const folder = join(cacheDir, 'agent')
+  const file = join(folder, `${key.slice(0, 32)}-${arch}`)
+  if (!existsSync(file)) {
+    mkdirSync(folder, { recursive: true })
+    await withTemporary(file, async (temporary) => {
+      // The same name for everyone: a path of this machine must not get into the program.
+      await run([compiler, ...flags, '-o', temporary, 'agent.c'], { cwd: join(SOURCE, '..') })
+      chmodSync(temporary, 0o755)
+    })
+  }
+  return { file, compiler: `${compiler}: ${version}` }
+}
+
+/** musl makes a small static program; only the host's own architecture has a package for it. */
+function compilerFor(arch: ArchName): string {
+  const native = arch === hostArch()
+  const candidates = native ? ['musl-gcc', 'gcc'] : [`${ARCHES[arch].triplet}-gcc`]
+  const found = candidates.find((tool) => findTool(tool) !== undefined)
+  if (found !== undefined) return found
+  throw new BuildError('E_TOOL_MISSING', `no compiler for the bundled agent on ${arch}`, {
+    because: candidates.map((tool) => packageHint(tool)),
+    hint: `sudo make ARCH=${arch} setup    or give an agent with AGENT_SOURCE_BIN`,
+  })
+}

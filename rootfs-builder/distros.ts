@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+import { ARCHES } from '../scripts/arch.ts'
+import type { ArchName } from '../scripts/arch.ts'
+import { hostArch, oneOf } from '../scripts/settings.ts'
+import type { Settings } from '../scripts/settings.ts'
+import { debian } from './debian/distro.ts'
+import type { Distro, Release } from './distro.ts'
+
+/** Every distro there is, in the order of `make list-distros`. */
+export const DISTROS: readonly Distro[] = [debian]
+
+export interface Choice {
+  readonly distro: Distro
+  readonly release: Release
+  readonly arch: ArchName
+}
+
+/** The guest's architecture: ARCH, or the host's. */
+export function archOf(settings: Pick<Settings, 'ARCH'>): ArchName {
+  return settings.ARCH === 'host' ? hostArch() : settings.ARCH
+}
+
+/** Problems of the chosen combination of distro, release, architecture and init, one line each. */
+export function checkChoice(settings: Settings): string[] {
+  const distro = DISTROS.find(({ name }) => name === settings.DISTRO)
+  if (distro === undefined) {
+    const names = DISTROS.map(({ name }) => name)
+    return [`DISTRO=${settings.DISTRO}: expected ${oneOf(names)}; type DISTRO=${String(names[0])}`]
+  }
+  return [
+    ...(releaseOf(distro, settings.OS_VERSION) === undefined
+      ? [`OS_VERSION=${settings.OS_VERSION}: ${distro.name} supports ${releaseNames(distro)}`]
+      : []),
+    ...(distro.arches[archOf(settings)] === undefined
+      ? [`ARCH=${archOf(settings)}: ${distro.name} supports ${oneOf(Object.keys(distro.arches))}`]
+      : []),
+    ...(distro.initModes.includes(settings.AGENT_INIT ? 'agent' : 'systemd')
+      ? []
+      : [`AGENT_INIT=${settings.AGENT_INIT ? 'yes' : 'no'}: ${distro.name} supports only the other value`]),
+  ]
+}
+
+/** The chosen distro, release and architecture; call after `checkChoice` found no problem. */
+export function choose(settings: Settings): Choice {
+  const distro = DISTROS.find(({ name }) => name === settings.DISTRO)
+  const release = distro === undefined ? undefined : releaseOf(distro, settings.OS_VERSION)
+  if (distro === undefined || release === undefined) throw new TypeError('settings were not checked')
+  return { distro, release, arch: archOf(settings) }
+}
+
+/** A release by its name or its version number; the default one for the empty text. */
+function releaseOf(distro: Distro, wanted: string): Release | undefined {
+  const name = wanted === '' ? distro.defaultRelease : wanted
+  return distro.releases.find((release) => release.name === name || release.version === name)
+}
+
+function releaseNames(distro: Distro): string {
+  return oneOf(distro.releases.map(({ name, version }) => (name === version ? name : `${name} (${version})`)))
+}
+
+/** A warning when a release no longer gets security updates, else undefined. `today` is `YYYY-MM-DD`. */
+export function endOfLifeWarning({ distro, release }: Choice, today: string): string | undefined {
+  if (release.endOfLife === undefined || release.endOfLife >= today) return undefined
+  return `${distro.title} ${release.name} has had no security updates since ${release.endOfLife}`
+}
+
+/** The distros as a table for people: one line each, at most 80 columns. */
+export function distroTable(): string {
+  const rows = [['DISTRO', 'RELEASES (default first)', 'INIT', 'ARCH'].map((text) => text)]
+  for (const distro of DISTROS) {
+    const names = distro.releases.map(({ name }) => name)
+    const ordered = [distro.defaultRelease, ...names.filter((name) => name !== distro.defaultRelease)]
+    const arches = Object.keys(ARCHES).filter((arch) => distro.arches[arch as ArchName] !== undefined)
+    rows.push([distro.name, ordered.join(' '), distro.initModes.join(' '), arches.join(' ')])
+  }
+  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row[column] ?? '').length)))
+  return rows
+    .map((row) =>
+      row
+        .map((text, column) => text.padEnd(widths[column] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n')
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, readdirSync, statSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+
+import { sha256 } from '../scripts/digest.ts'
+import { BuildError } from '../scripts/errors.ts'
+import { readState } from '../scripts/manifest.ts'
+import { changedPaths, listTree, readListing } from '../scripts/tree-stamp.ts'
+
+/** An edited tree's first changes that an error names. */
+const NAMED_CHANGES = 5
+
+/** File beside a rootfs that lists it as it was built. */
+export function listingPath(output: string): string {
+  return join(dirname(output), `.${basename(output)}.listing`)
+}
+
+/** @throws BuildError E_CONFIG when building there would overwrite what is not ours */
+export function refuseForeignFolder(output: string): void {
+  const protectedFolders = new Map([
+    ['/', 'is the root of this machine'],
+    [homedir(), 'is your home folder'],
+  ])
+  const why = protectedFolders.get(output)
+  const hint = 'give a new folder with ROOTFS_DIR, or leave it out'
+  if (why !== undefined) throw new BuildError('E_CONFIG', `ROOTFS_DIR=${output}: ${why}`, { hint })
+  if (!existsSync(output) || readState(output) !== undefined) return
+  if (statSync(output).isDirectory() && readdirSync(output).length === 0) return
+  throw new BuildError(
+    'E_CONFIG',
+    `ROOTFS_DIR=${output}: was not made by osbuilder, and would be overwritten`,
+    {
+      because: ['to pack it as it is:  node build/image-builder/image.js -o kata-containers.img FOLDER'],
+      hint,
+    },
+  )
+}
+
+/** @throws BuildError E_INPUT when a rebuild would lose what the user changed in the rootfs */
+export function protectEdits(output: string): void {
+  const state = readState(output)
+  if (state === undefined || !existsSync(output)) return
+  const now = listTree(output)
+  if (now.stamp === state.stamp) return
+  const kept = listingPath(output)
+  const before = existsSync(kept) ? readListing(kept) : []
+  const isThatListing = sha256(before.join('\n')) === state.stamp
+  const changed = isThatListing ? changedPaths(before, now.lines, NAMED_CHANGES) : []
+  throw new BuildError(
+    'E_INPUT',
+    `${output}: was edited, and other settings would rebuild it without the edits`,
+    {
+      because: changed.map((path) => `edited: /${path}`),
+      hint: `make clean    discards them; to keep them: mv ${output} ${join(dirname(output), 'my_rootfs')}`,
+    },
+  )
+}

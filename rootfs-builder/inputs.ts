@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from 'node:fs'
+
+import { codeDigest, fingerprint, sha256, sha256File } from '../scripts/digest.ts'
+import type { Json } from '../scripts/digest.ts'
+import { readTree } from '../scripts/tree.ts'
+import { select } from '../scripts/settings.ts'
+import type { Settings } from '../scripts/settings.ts'
+import { toolVersion } from '../scripts/tools.ts'
+import { AGENT_SETTINGS } from './agent-source.ts'
+import { aptEpochSeconds, aptInputs } from './bootstrap/apt.ts'
+import type { AptPlan } from './bootstrap/apt.ts'
+import type { Choice } from './distros.ts'
+import type { AgentSource } from './provision/agent.ts'
+import { PROVISION_SETTINGS } from './provision/context.ts'
+
+/** Settings that name a file: its content counts, and where it lies does not. */
+const FILE_SETTINGS = [
+  'AGENT_POLICY_FILE',
+  'AGENT_SOURCE_BIN',
+  'AGENT_TARBALL',
+  'COCO_GUEST_COMPONENTS_TARBALL',
+  'GUEST_HOOKS_TARBALL',
+  'PAUSE_IMAGE_TARBALL',
+] as const
+
+/** Settings that change what is shown, not what is made. */
+const SHOW_ONLY = new Set<string>(['DEBUG'])
+
+export interface RootfsInputs {
+  readonly [key: string]: Json
+  readonly base: Json
+}
+
+/** Everything that can change a rootfs. */
+export async function describeInputs(of: {
+  readonly settings: Settings
+  readonly choice: Choice
+  readonly plan: AptPlan
+  readonly agent: AgentSource
+  readonly epochSeconds: number
+  readonly version: string
+  readonly cacheDir: string
+}): Promise<RootfsInputs> {
+  const { settings, choice, plan, agent } = of
+  const names = [...new Set([...AGENT_SETTINGS, ...PROVISION_SETTINGS])].filter(
+    (name) => !SHOW_ONLY.has(name),
+  )
+  const files = Object.fromEntries(
+    FILE_SETTINGS.filter((name) => settings[name] !== '').map((name) => [name, sha256File(settings[name])]),
+  )
+  const plain = Object.fromEntries(
+    Object.entries(select(settings, names)).filter(
+      ([name]) => !(FILE_SETTINGS as readonly string[]).includes(name),
+    ),
+  )
+  return {
+    base: {
+      ...aptInputs(plan),
+      epochSeconds: aptEpochSeconds(plan),
+      code: codeDigest(['rootfs-builder/bootstrap']),
+      tools: { mmdebstrap: await toolVersion('mmdebstrap', of.cacheDir) },
+    },
+    distro: choice.distro.name,
+    release: choice.release.name,
+    arch: choice.arch,
+    epochSeconds: of.epochSeconds,
+    version: of.version,
+    settings: plain as Record<string, Json>,
+    files,
+    modules: modulesDigest(settings.KERNEL_MODULES_DIR),
+    agent: agentInputs(agent),
+    code: codeDigest(['rootfs-builder', 'rootfs-builder/provision', `rootfs-builder/${choice.distro.name}`]),
+  }
+}
+
+/** Key of the base tree in the cache. */
+export function baseFingerprint(inputs: RootfsInputs): string {
+  return fingerprint(inputs.base)
+}
+
+/** Key of the provisioned rootfs. */
+export function rootfsFingerprint(inputs: RootfsInputs): string {
+  return fingerprint(inputs)
+}
+
+function agentInputs(agent: AgentSource): Json {
+  switch (agent.kind) {
+    case 'bundled':
+      return {
+        kind: 'bundled',
+        sha256: agent.sha256,
+        compiler: agent.compiler,
+        note: 'not for production: it gives the host full control of the guest without any check',
+      }
+    case 'file':
+    case 'archive':
+      return { kind: agent.kind, sha256: agent.sha256 }
+    case 'built':
+      return { kind: 'built', url: agent.url, commit: agent.commit }
+    case 'present':
+      return { kind: 'present' }
+  }
+}
+
+/** Digest of a folder of kernel modules, content included. */
+function modulesDigest(folder: string): string | undefined {
+  if (folder === '') return undefined
+  const rows = readTree(folder).map((entry) => {
+    const content =
+      typeof entry.source === 'string' ? sha256(readFileSync(entry.source)) : (entry.linkTarget ?? '')
+    return `${entry.path}\t${entry.mode.toString(8)}\t${content}`
+  })
+  return sha256(rows.join('\n'))
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+
+import { ARCHES } from '../arch.ts'
+import type { ArchName } from '../arch.ts'
+import { fingerprint } from '../digest.ts'
+import { BuildError } from '../errors.ts'
+import { report } from '../log.ts'
+import { PROJECT_ROOT } from '../paths.ts'
+import { capture, requireTools, run } from '../run.ts'
+import { shell } from '../shell.ts'
+import type { Settings } from '../settings.ts'
+import { withTemporary } from '../temporary.ts'
+import type { Workspace } from '../workspace.ts'
+
+export interface BootKernel {
+  readonly file: string
+  /** Where it comes from, in a few words. */
+  readonly origin: string
+  /** Folder of its modules (`lib/modules/<version>`), when it has any. */
+  readonly modulesDir?: string
+}
+
+/** Debian release whose kernel boots a guest of a distro without one of its own. */
+const STAND_IN = 'bookworm'
+
+/**
+ * The kernel to boot with: KERNEL, else the one `make kernel` built, else Debian's for virtual machines.
+ *
+ * @param guest what the manifest of the artifact tells of its distro
+ */
+export async function findKernel(
+  settings: Settings,
+  workspace: Workspace,
+  guest: { readonly distro: string; readonly release: string; readonly arch: ArchName },
+): Promise<BootKernel> {
+  if (settings.KERNEL !== '') {
+    if (existsSync(settings.KERNEL)) return { file: settings.KERNEL, origin: settings.KERNEL }
+    throw new BuildError('E_CONFIG', `KERNEL=${settings.KERNEL}: no such file`, {
+      hint: 'leave KERNEL out to boot with a kernel of the distro',
+    })
+  }
+  const built = join(workspace.workDir, 'vmlinuz.container')
+  if (existsSync(built)) return { file: built, origin: built }
+  return debianKernel(settings, workspace, guest.arch, guest.distro === 'debian' ? guest.release : STAND_IN)
+}
+
+/** Debian's kernel package for virtual machines, downloaded and verified by apt, unpacked into the cache. */
+async function debianKernel(
+  settings: Settings,
+  workspace: Workspace,
+  arch: ArchName,
+  release: string,
+): Promise<BootKernel> {
+  const mirror = (settings.DISTRO === 'debian' && settings.REPO_URL) || 'http://deb.debian.org/debian'
+  const keyring =
+    settings.REPO_KEYRING ||
+    join(PROJECT_ROOT, 'rootfs-builder', 'debian', 'keys', 'debian-archive-keyring.gpg')
+  const { kernelPackage, debian } = ARCHES[arch]
+  const key = fingerprint({ mirror, release, debian, kernelPackage })
+  const folder = join(workspace.cacheDir, 'boot', `kernel-${release}-${debian}-${key.slice(0, 8)}`)
+  if (!existsSync(folder)) {
+    report('KERNEL', `${kernelPackage} of ${release}`, 'downloading')
+    requireTools(['apt-get', 'apt-cache', 'dpkg-deb', 'tar'])
+    mkdirSync(dirname(folder), { recursive: true })
+    await withTemporary(folder, async (temporary) => {
+      await downloadKernel(temporary, { mirror, keyring, release, debian, kernelPackage })
+    })
+  }
+  return unpackedKernel(folder, `${kernelPackage} of ${release}`)
+}
+
+interface KernelRequest {
+  readonly mirror: string
+  readonly keyring: string
+  readonly release: string
+  readonly debian: string
+  readonly kernelPackage: string
+}
+
+/** Let apt work in folders of our own: the host's sources, lists and packages play no part. */
+async function downloadKernel(folder: string, request: KernelRequest): Promise<void> {
+  const apt = join(folder, 'apt')
+  const places = ['etc/apt', 'lists/partial', 'cache/archives/partial']
+  for (const place of places) mkdirSync(join(apt, place), { recursive: true })
+  writeFileSync(join(apt, 'status'), '')
+  const source = `deb [signed-by=${request.keyring} arch=${request.debian}] ${request.mirror} ${request.release} main\n`
+  writeFileSync(join(apt, 'etc/apt/sources.list'), source)
+  const options = Object.entries({
+    Dir: apt,
+    'Dir::Etc': join(apt, 'etc/apt'),
+    'Dir::State': apt,
+    'Dir::State::lists': join(apt, 'lists'),
+    'Dir::State::status': join(apt, 'status'),
+    'Dir::Cache': join(apt, 'cache'),
+    'APT::Architecture': request.debian,
+    'APT::Architectures': request.debian,
+    'APT::Sandbox::User': 'root',
+    'Acquire::Languages': 'none',
+    'Acquire::Retries': '5',
+  }).flatMap(([name, value]) => ['-o', `${name}=${value}`])
+  const logFile = join(folder, 'apt.log')
+  await run(['apt-get', ...options, 'update'], { logFile, env: { APT_CONFIG: '/dev/null' } })
+  const real = await realPackage(options, request.kernelPackage)
+  await run(['apt-get', ...options, 'download', real], {
+    logFile,
+    cwd: apt,
+    env: { APT_CONFIG: '/dev/null' },
+  })
+  const deb = readdirSync(apt).find((name) => name.endsWith('.deb'))
+  if (deb === undefined) throw new BuildError('E_INPUT', `package ${real}: apt left no file`)
+  await shell`dpkg-deb --fsys-tarfile ${join(apt, deb)} | tar --extract --no-same-owner --directory ${folder}`
+  await run(['rm', '-r', apt])
+}
+
+/** The package with the kernel itself: the one with the stable name only depends on it. */
+async function realPackage(options: readonly string[], name: string): Promise<string> {
+  const text = await capture(['apt-cache', ...options, 'show', '--no-all-versions', name], {
+    env: { APT_CONFIG: '/dev/null' },
+  })
+  return /^Depends:.*?\b(linux-image-\d\S*)/m.exec(text)?.[1] ?? name
+}
+
+function unpackedKernel(folder: string, origin: string): BootKernel {
+  const name = readdirSync(join(folder, 'boot')).find((file) => /^vmlinu[xz]-/.test(file))
+  if (name === undefined) throw new BuildError('E_INPUT', `${folder}: the package has no kernel`)
+  const version = name.replace(/^vmlinu[xz]-/, '')
+  const modules = ['lib/modules', 'usr/lib/modules']
+    .map((path) => join(folder, path, version))
+    .find(existsSync)
+  return {
+    file: join(folder, 'boot', name),
+    origin,
+    ...(modules === undefined ? {} : { modulesDir: modules }),
+  }
+}
+
+/** True for a kernel that unpacks an archive compressed so; undefined when its config is not beside it. */
+export function canUnpack(kernel: BootKernel, symbol: string): boolean | undefined {
+  const config = kernel.file.replace(/vmlinu[xz]-(?=[^/]*$)/, 'config-')
+  if (config === kernel.file || !existsSync(config)) return undefined
+  return readFileSync(config, 'utf8').includes(`\n${symbol}=y\n`)
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+import { BuildError } from './errors.ts'
+
+/** Waits before the second, third and fourth try. Unit: ms. */
+const RETRY_WAITS_MS = [300, 1000, 3000]
+
+/** A server that says nothing for this long is given up. */
+const SILENCE_MS = 30_000
+
+export type Download =
+  | { readonly found: true; readonly content: Buffer }
+  /** The server answered that it has no such file. */
+  | { readonly found: false; readonly status: number }
+
+/**
+ * Fetch a small file into memory, trying again when the connection breaks.
+ *
+ * Proxies come from the environment (http_proxy, https_proxy, no_proxy).
+ *
+ * @throws BuildError E_NETWORK when the server cannot be reached or keeps failing
+ */
+export async function fetchSmall(url: string): Promise<Download> {
+  const { EnvHttpProxyAgent, request } = await import('undici')
+  const dispatcher = new EnvHttpProxyAgent({ headersTimeout: SILENCE_MS, bodyTimeout: SILENCE_MS })
+  try {
+    for (let attempt = 0; ; attempt += 1) {
+      const wait = RETRY_WAITS_MS[attempt]
+      try {
+        const answer = await request(url, { dispatcher })
+        const content = Buffer.from(await answer.body.arrayBuffer())
+        if (answer.statusCode === 200) return { found: true, content }
+        if (answer.statusCode < 500) return { found: false, status: answer.statusCode }
+        if (wait === undefined) throw new Error(`the server answers with status ${String(answer.statusCode)}`)
+      } catch (error) {
+        if (wait === undefined) throw unreachable(url, error)
+      }
+      await new Promise((resolve) => setTimeout(resolve, wait))
+    }
+  } finally {
+    await dispatcher.close()
+  }
+}
+
+function unreachable(url: string, error: unknown): BuildError {
+  const reason =
+    error instanceof Error ? (error.cause instanceof Error ? error.cause.message : error.message) : ''
+  return new BuildError('E_NETWORK', `${url}: cannot be downloaded`, {
+    because: [`${reason || 'the connection failed'} (${String(RETRY_WAITS_MS.length + 1)} tries)`],
+    hint: 'check the network, REPO_URL and http_proxy, then run the same command again',
+    cause: error,
+  })
+}

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+/** Package managers of the build host. */
+export type HostManager = 'apt' | 'dnf' | 'apk'
+
+/** Targets that need host tools of their own. */
+export type ToolTarget = 'rootfs' | 'image' | 'initrd' | 'boot' | 'foreign' | 'test'
+
+export interface HostTool {
+  readonly tool: string
+  readonly why: string
+  readonly targets: readonly ToolTarget[]
+  /** Package that has the tool, per host package manager; absent where no package has it. */
+  readonly packages: Partial<Record<HostManager, string>>
+}
+
+/** Every program of the host that a target starts. */
+export const HOST_TOOLS: readonly HostTool[] = [
+  {
+    tool: 'mmdebstrap',
+    why: 'installs Debian packages into a new rootfs',
+    targets: ['rootfs'],
+    packages: { apt: 'mmdebstrap', dnf: 'mmdebstrap' },
+  },
+  {
+    tool: 'dpkg-deb',
+    why: 'unpacks Debian packages',
+    targets: ['rootfs', 'boot'],
+    packages: { apt: 'dpkg', dnf: 'dpkg', apk: 'dpkg' },
+  },
+  {
+    tool: 'apt-get',
+    why: 'downloads and verifies Debian packages',
+    targets: ['rootfs', 'boot'],
+    packages: { apt: 'apt', dnf: 'apt' },
+  },
+  {
+    tool: 'gpgv',
+    why: 'verifies archive signatures',
+    targets: ['rootfs', 'boot'],
+    packages: { apt: 'gpgv', dnf: 'gnupg2', apk: 'gpgv' },
+  },
+  {
+    tool: 'musl-gcc',
+    why: 'compiles the bundled agent, small and static',
+    targets: ['rootfs', 'boot'],
+    packages: { apt: 'musl-tools', dnf: 'musl-gcc', apk: 'musl-dev' },
+  },
+  {
+    tool: 'gcc',
+    why: 'compiles the bundled agent',
+    targets: ['rootfs', 'boot'],
+    packages: { apt: 'gcc', dnf: 'gcc', apk: 'gcc' },
+  },
+  {
+    tool: 'unshare',
+    why: 'keeps mounts and processes of a build apart from the host',
+    targets: ['rootfs', 'image', 'initrd'],
+    packages: { apt: 'util-linux', dnf: 'util-linux', apk: 'util-linux-misc' },
+  },
+  {
+    tool: 'setpriv',
+    why: 'ends the tools of a build that was killed',
+    targets: ['rootfs'],
+    packages: { apt: 'util-linux', dnf: 'util-linux', apk: 'setpriv' },
+  },
+  {
+    tool: 'flock',
+    why: 'keeps two builds from writing one output',
+    targets: ['rootfs', 'image', 'initrd'],
+    packages: { apt: 'util-linux', dnf: 'util-linux-core', apk: 'flock' },
+  },
+  {
+    tool: 'newuidmap',
+    why: 'lets a normal user build with several owners',
+    targets: ['rootfs', 'image', 'initrd'],
+    packages: { apt: 'uidmap', dnf: 'shadow-utils', apk: 'shadow-uidmap' },
+  },
+  {
+    tool: 'tar',
+    why: 'stores and restores the base tree',
+    targets: ['rootfs'],
+    packages: { apt: 'tar', dnf: 'tar', apk: 'tar' },
+  },
+  {
+    tool: 'getfattr',
+    why: 'reads file capabilities and other extended attributes',
+    targets: ['image'],
+    packages: { apt: 'attr', dnf: 'attr', apk: 'attr' },
+  },
+  {
+    tool: 'zstd',
+    why: 'compresses the initrd, unpacks agent archives',
+    targets: ['initrd', 'rootfs'],
+    packages: { apt: 'zstd', dnf: 'zstd', apk: 'zstd' },
+  },
+  {
+    tool: 'gzip',
+    why: 'compresses the initrd',
+    targets: ['initrd'],
+    packages: { apt: 'gzip', dnf: 'gzip', apk: 'gzip' },
+  },
+  {
+    tool: 'xz',
+    why: 'compresses the initrd, unpacks kernel modules',
+    targets: ['initrd', 'boot'],
+    packages: { apt: 'xz-utils', dnf: 'xz', apk: 'xz' },
+  },
+  {
+    tool: 'lz4',
+    why: 'compresses the initrd',
+    targets: ['initrd'],
+    packages: { apt: 'lz4', dnf: 'lz4', apk: 'lz4' },
+  },
+  {
+    tool: 'git',
+    why: 'fetches the agent of AGENT_REPO',
+    targets: ['rootfs'],
+    packages: { apt: 'git', dnf: 'git', apk: 'git' },
+  },
+  {
+    tool: 'qemu-system-x86_64',
+    why: 'boots the guest',
+    targets: ['boot'],
+    packages: { apt: 'qemu-system-x86', dnf: 'qemu-system-x86', apk: 'qemu-system-x86_64' },
+  },
+  {
+    tool: 'qemu-system-aarch64',
+    why: 'boots a guest with ARCH=aarch64',
+    targets: ['foreign', 'test'],
+    packages: { apt: 'qemu-system-arm', dnf: 'qemu-system-aarch64', apk: 'qemu-system-aarch64' },
+  },
+  {
+    tool: 'qemu-aarch64-static',
+    why: "runs a foreign guest's package scripts",
+    targets: ['foreign', 'test'],
+    packages: { apt: 'qemu-user-static', dnf: 'qemu-user-static', apk: 'qemu-aarch64' },
+  },
+  {
+    tool: 'arch-test',
+    why: 'tells which architectures this host can run',
+    targets: ['foreign', 'test'],
+    packages: { apt: 'arch-test', dnf: 'arch-test' },
+  },
+  {
+    tool: 'update-binfmts',
+    why: 'registers the foreign program runner',
+    targets: ['foreign', 'test'],
+    packages: { apt: 'binfmt-support' },
+  },
+  {
+    tool: 'aarch64-linux-gnu-gcc',
+    why: 'compiles the bundled agent for aarch64',
+    targets: ['foreign', 'test'],
+    packages: { apt: 'gcc-aarch64-linux-gnu', dnf: 'gcc-aarch64-linux-gnu' },
+  },
+  {
+    tool: 'cpio',
+    why: 'reads back every initrd in the tests',
+    targets: ['test'],
+    packages: { apt: 'cpio', dnf: 'cpio', apk: 'cpio' },
+  },
+  {
+    tool: 'bsdtar',
+    why: 'second reader of the initrd in the tests',
+    targets: ['test'],
+    packages: { apt: 'libarchive-tools', dnf: 'bsdtar', apk: 'libarchive-tools' },
+  },
+  {
+    tool: 'e2fsck',
+    why: 'checks every image in the tests',
+    targets: ['test'],
+    packages: { apt: 'e2fsprogs', dnf: 'e2fsprogs', apk: 'e2fsprogs' },
+  },
+  {
+    tool: 'fdisk',
+    why: 'reads the partition tables in the tests',
+    targets: ['test'],
+    packages: { apt: 'fdisk', dnf: 'util-linux', apk: 'sfdisk' },
+  },
+  {
+    tool: 'gpg',
+    why: 'signs the archives of the tests',
+    targets: ['test'],
+    packages: { apt: 'gnupg', dnf: 'gnupg2', apk: 'gnupg' },
+  },
+  {
+    tool: 'apt-ftparchive',
+    why: 'makes the archives of the tests',
+    targets: ['test'],
+    packages: { apt: 'apt-utils' },
+  },
+  {
+    tool: 'shellcheck',
+    why: 'checks what shell there is',
+    targets: ['test'],
+    packages: { apt: 'shellcheck', dnf: 'ShellCheck', apk: 'shellcheck' },
+  },
+]
+
+/** `mmdebstrap: package mmdebstrap (installs Debian packages into a new rootfs)` */
+export function packageHint(tool: string): string {
+  const row = HOST_TOOLS.find((candidate) => candidate.tool === tool)
+  if (row === undefined) return `${tool}: not found in PATH`
+  const names = [...new Set(Object.values(row.packages))]
+  return `${tool}: package ${names.join(' or ')} (${row.why})`
+}

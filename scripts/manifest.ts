@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, lstatSync, readFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
+
+import type { Json } from './digest.ts'
+import { writeWhole } from './temporary.ts'
+
+/** What is written beside every output, as `<output>.json`. */
+export interface Manifest {
+  readonly format: 'osbuilder-manifest-1'
+  readonly kind: 'rootfs' | 'image' | 'initrd'
+  readonly name: string
+  /** Digest of `inputs`: the same inputs give the same fingerprint. */
+  readonly fingerprint: string
+  /** Everything that can change the output: settings, files, code, tools. */
+  readonly inputs: { readonly [key: string]: Json }
+  /** What came out: digests, sizes, packages. */
+  readonly result: { readonly [key: string]: Json }
+}
+
+/** What a step remembers of an output on this machine. */
+export interface OutputState {
+  readonly fingerprint: string
+  /** Inode of the output, which it keeps when it is renamed. */
+  readonly inode: string
+  /** What tells that nobody changed the output since. */
+  readonly stamp: string
+}
+
+/** Path of the manifest of an output. */
+export function manifestPath(output: string): string {
+  return `${output}.json`
+}
+
+function statePath(output: string): string {
+  return join(dirname(output), `.${basename(output)}.state`)
+}
+
+/** The manifest of an output, or undefined when there is none. */
+export function readManifest(output: string): Manifest | undefined {
+  const file = manifestPath(output)
+  if (!existsSync(file)) return undefined
+  const value: unknown = JSON.parse(readFileSync(file, 'utf8'))
+  return isManifest(value) ? value : undefined
+}
+
+function isManifest(value: unknown): value is Manifest {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'format' in value &&
+    value.format === 'osbuilder-manifest-1'
+  )
+}
+
+/**
+ * What is remembered of the output that now has the name, or undefined.
+ *
+ * The state is written before the output gets its name, so that a crash in between leaves no output
+ * of unknown origin; the file therefore remembers the one before as well.
+ */
+export function readState(output: string): OutputState | undefined {
+  const inode = lstatSync(output, { bigint: true, throwIfNoEntry: false })?.ino.toString()
+  return readStates(output).find((state) => state.inode === inode)
+}
+
+function readStates(output: string): readonly OutputState[] {
+  const file = statePath(output)
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as OutputState[]) : []
+}
+
+/** Write manifest and state of a complete output that still has its temporary name. */
+export function writeManifest(output: string, temporary: string, manifest: Manifest, stamp: string): void {
+  const inode = lstatSync(temporary, { bigint: true }).ino.toString()
+  const current = readState(output)
+  const states = [
+    { fingerprint: manifest.fingerprint, inode, stamp },
+    ...(current === undefined ? [] : [current]),
+  ]
+  writeWhole(statePath(output), `${JSON.stringify(states satisfies OutputState[])}\n`)
+  writeWhole(manifestPath(output), `${JSON.stringify(manifest, null, 2)}\n`)
+}
+
+/** Size and time of a file, which change when somebody writes it. */
+export function outputStamp(file: string): string {
+  const { size, mtimeNs } = lstatSync(file, { bigint: true })
+  return `${String(size)}:${String(mtimeNs)}`
+}
+
+/** True when the output is there, was made from these inputs, and nobody changed it since. */
+export function isCurrent(output: string, fingerprint: string): boolean {
+  const state = readState(output)
+  return state !== undefined && state.fingerprint === fingerprint && state.stamp === outputStamp(output)
+}
+
+/** Every file that belongs to an output, itself first. */
+export function filesOf(output: string): string[] {
+  return [output, manifestPath(output), statePath(output)]
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0
+import { appendFileSync, existsSync, readFileSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
+
+import { BuildError } from './errors.ts'
+import { packageHint } from './host-tools.ts'
+import { toolEnvironment } from './settings.ts'
+
+type Argv = readonly [string, ...string[]] | readonly string[]
+
+export interface RunOptions {
+  readonly cwd?: string
+  /** Added to the fixed environment of host tools. */
+  readonly env?: Readonly<Record<string, string | undefined>>
+  /** File that receives stdout; default: the log file. */
+  readonly stdoutFile?: string
+  /** File that collects what the tool says; without one it is the terminal's. */
+  readonly logFile?: string
+  /** Also show the tool's output on the terminal. */
+  readonly verbose?: boolean
+  readonly timeoutMs?: number
+}
+
+/** How many lines of a tool's output an error shows. */
+const TAIL_LINES = 12
+
+/** A tool's small answer is at most this long. Unit: characters. */
+const MAX_CAPTURE = 16 * 1024 * 1024
+
+/** Path of a host tool, or undefined when it is not installed. */
+export function findTool(tool: string): string | undefined {
+  if (tool.includes('/')) return existsSync(tool) ? tool : undefined
+  for (const folder of (toolEnvironment()['PATH'] ?? '').split(delimiter)) {
+    if (folder !== '' && existsSync(join(folder, tool))) return join(folder, tool)
+  }
+  return undefined
+}
+
+/** @throws BuildError E_TOOL_MISSING naming every tool that is not installed, with the package that has it */
+export function requireTools(tools: readonly string[]): void {
+  const missing = tools.filter((tool) => findTool(tool) === undefined)
+  if (missing.length === 0) return
+  throw new BuildError('E_TOOL_MISSING', `host tools are missing: ${missing.join(', ')}`, {
+    because: missing.map((tool) => packageHint(tool)),
+    hint: 'sudo make setup',
+  })
+}
+
+/**
+ * Run one host tool without a shell, to its end.
+ *
+ * @throws BuildError E_TOOL_MISSING when it is not installed, E_FULL when the disk is full,
+ *   E_COMMAND with the last lines of its output when it fails otherwise
+ */
+export async function run(argv: Argv, options: RunOptions = {}): Promise<void> {
+  const [tool, ...rest] = checked(argv)
+  const { execa } = await import('execa')
+  if (options.logFile !== undefined) appendFileSync(options.logFile, `+ ${quote(argv)}\n`)
+  if (options.verbose === true) process.stderr.write(`+ ${quote(argv)}\n`)
+  const log = sinks(options)
+  try {
+    await execa(tool, rest, {
+      ...baseOptions(options),
+      stdin: 'ignore',
+      stdout: options.stdoutFile === undefined ? log : { file: options.stdoutFile },
+      stderr: log,
+      buffer: false,
+    })
+  } catch (error) {
+    throw commandError(argv, error, tailOf(options.logFile))
+  }
+}
+
+function sinks(
+  options: RunOptions,
+): 'inherit' | { file: string; append: true } | ['inherit', { file: string; append: true }] {
+  if (options.logFile === undefined) return 'inherit'
+  const file = { file: options.logFile, append: true } as const
+  return options.verbose === true ? ['inherit', file] : file
+}
+
+/** Run one host tool and return its stdout, for answers that are small by nature. Fails as `run` does. */
+export async function capture(
+  argv: Argv,
+  options: Pick<RunOptions, 'cwd' | 'env' | 'timeoutMs'> & {
+    readonly input?: string
+    /** Return what the tool said even when its status is not 0. */
+    readonly acceptFailure?: boolean
+  } = {},
+): Promise<string> {
+  const [tool, ...rest] = checked(argv)
+  const { execa } = await import('execa')
+  try {
+    const { stdout } = await execa(tool, rest, {
+      ...baseOptions(options),
+      ...(options.input === undefined ? { stdin: 'ignore' } : { input: options.input }),
+      maxBuffer: MAX_CAPTURE,
+      stripFinalNewline: true,
+      reject: options.acceptFailure !== true,
+    })
+    return stdout
+  } catch (error) {
+    throw commandError(argv, error, stderrOf(error))
+  }
+}
+
+export interface Filter {
+  readonly stdin: Writable
+  /** Settles when the tool has ended and its output file is complete. */
+  readonly done: Promise<void>
+}
+
+/** Start a tool that reads a stream and writes a file. Fails as `run` does. */
+export async function startFilter(argv: Argv, outputFile: string): Promise<Filter> {
+  const [tool, ...rest] = checked(argv)
+  const { execa } = await import('execa')
+  const child = execa(tool, rest, {
+    ...baseOptions({}),
+    stdin: 'pipe',
+    stdout: { file: outputFile },
+    stderr: 'pipe',
+    buffer: { stdout: false, stderr: true },
+  })
+  const done = child.then(
+    () => undefined,
+    (error: unknown) => {
+      throw commandError(argv, error, stderrOf(error))
+    },
+  )
+  return { stdin: child.stdin, done }
+}
+
+export interface Background {
+  readonly pid: number | undefined
+  readonly stdin: Writable | null
+  readonly stdout: Readable | null
+  /** Settles with the exit status when the tool ends, however it ends. */
+  readonly exit: Promise<number>
+  readonly kill: () => void
+}
+
+/** Start a tool and leave it running, its output in a log file or on the terminal. */
+export async function startBackground(
+  argv: Argv,
+  options: RunOptions & { readonly terminal?: boolean; readonly wholeEnvironment?: boolean } = {},
+): Promise<Background> {
+  const [tool, ...rest] = checked(argv)
+  const { execa } = await import('execa')
+  const output =
+    options.logFile === undefined ? 'inherit' : ({ file: options.logFile, append: true } as const)
+  const child = execa(tool, rest, {
+    ...baseOptions(options),
+    // A step that starts itself again must read the settings it was given.
+    ...(options.wholeEnvironment === true ? { env: {}, extendEnv: true } : {}),
+    stdin: options.terminal === true ? 'inherit' : 'ignore',
+    stdout: output,
+    stderr: output,
+    buffer: false,
+    reject: false,
+  })
+  return {
+    pid: child.pid,
+    stdin: child.stdin,
+    stdout: child.stdout,
+    exit: child.then((result) => result.exitCode ?? 1),
+    kill: () => {
+      child.kill('SIGKILL')
+    },
+  }
+}
+
+/**
+ * Hold an advisory lock on an open file until this process ends, however it ends.
+ *
+ * flock(1) locks the open file that it inherits, which stays ours when flock has ended.
+ */
+export async function lockDescriptor(descriptor: number, mode: 'exclusive' | 'shared'): Promise<void> {
+  requireTools(['flock'])
+  const { execa } = await import('execa')
+  await execa('flock', [`--${mode}`, '3'], {
+    env: toolEnvironment(),
+    extendEnv: false,
+    stdio: ['ignore', 'ignore', 'inherit', descriptor as 3],
+  })
+}
+
+function checked(argv: Argv): [string, ...string[]] {
+  const [tool, ...rest] = argv
+  if (tool === undefined) throw new TypeError('empty command')
+  requireTools([tool])
+  return [tool, ...rest]
+}
+
+function baseOptions(options: RunOptions): {
+  cwd?: string
+  env: Record<string, string>
+  extendEnv: false
+  timeout?: number
+} {
+  return {
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    env: toolEnvironment(options.env),
+    extendEnv: false,
+    ...(options.timeoutMs === undefined ? {} : { timeout: options.timeoutMs }),
+  }
+}
+
+function commandError(argv: Argv, error: unknown, tail: readonly string[]): BuildError {
+  const full = tail.find((line) => line.includes('No space left on device'))
+  if (full !== undefined) return fullError(full, error)
+  const reason = reasonOf(error)
+  return new BuildError('E_COMMAND', `${String(argv[0])} ${reason}`, {
+    because: [`command: ${shorten(quote(argv))}`, ...tail],
+    cause: error,
+  })
+}
+
+/** The error for a disk without space, whoever noticed it. */
+export function fullError(what: string, cause?: unknown): BuildError {
+  return new BuildError('E_FULL', `no space left: ${what}`, {
+    hint: 'df -h    then free some space, or set WORKDIR or TMPDIR to a larger disk',
+    cause,
+  })
+}
+
+function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return 'failed'
+  const { exitCode, signal, timedOut } = error as { exitCode?: number; signal?: string; timedOut?: boolean }
+  if (timedOut === true) return 'took too long and was stopped'
+  if (signal !== undefined) return `was ended by ${signal}`
+  return exitCode === undefined ? `did not start: ${error.message}` : `failed with status ${String(exitCode)}`
+}
+
+function stderrOf(error: unknown): readonly string[] {
+  if (!(error instanceof Error) || !('stderr' in error) || typeof error.stderr !== 'string') return []
+  return lastLines(error.stderr)
+}
+
+function tailOf(logFile: string | undefined): readonly string[] {
+  if (logFile === undefined || !existsSync(logFile)) return []
+  return [...lastLines(readFileSync(logFile, 'utf8')), `full log: ${logFile}`]
+}
+
+/** The last lines that say something. */
+export function lastLines(text: string, count: number = TAIL_LINES): string[] {
+  const lines = text.split(/\r?\n|\r/).filter((line) => line.trim() !== '')
+  return lines.slice(-count)
+}
+
+/** A command line as one would type it. */
+export function quote(argv: Argv): string {
+  return argv
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`))
+    .join(' ')
+}
+
+function shorten(text: string): string {
+  return text.length <= 400 ? text : `${text.slice(0, 400)} …`
+}

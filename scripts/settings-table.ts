@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: Apache-2.0
+
+interface RowBase {
+  readonly default: string
+  /** One line for `make help`. */
+  readonly help: string
+  readonly group: 'what' | 'agent' | 'rootfs' | 'image' | 'initrd' | 'boot' | 'where'
+}
+
+/** One setting: its type, default, unit, allowed values and help. */
+export type SettingRow =
+  | (RowBase & { readonly type: 'boolean'; readonly default: 'yes' | 'no' })
+  | (RowBase & {
+      readonly type: 'integer'
+      readonly min: number
+      readonly max: number
+      readonly unit?: string
+    })
+  | (RowBase & { readonly type: 'choice'; readonly allowed: readonly string[] })
+  | (RowBase & { readonly type: 'words' })
+  | (RowBase & { readonly type: 'path' })
+  | (RowBase & { readonly type: 'url' })
+  | (RowBase & { readonly type: 'text'; readonly pattern?: RegExp; readonly expected?: string })
+
+/** A name that is safe in a path and on a command line. */
+const PLAIN_WORD = /^[A-Za-z0-9][A-Za-z0-9._+-]*$/
+
+/** Largest disk image: 16 TiB, the limit of ext4 without 64-bit block numbers. Unit: MiB. */
+const MAX_IMAGE_MIB = 16 * 1024 * 1024 - 1
+
+/**
+ * Every setting there is. Validation, `make help`, the README's table and what a builder container
+ * is handed are all made from this table.
+ */
+export const SETTINGS = {
+  DISTRO: {
+    group: 'what',
+    type: 'text',
+    default: 'ubuntu',
+    pattern: PLAIN_WORD,
+    help: 'Distro of the guest; make list-distros names them',
+  },
+  OS_VERSION: {
+    group: 'what',
+    type: 'text',
+    default: '',
+    pattern: PLAIN_WORD,
+    help: "Release of the distro (default: the distro's own)",
+  },
+  ARCH: {
+    group: 'what',
+    type: 'choice',
+    default: 'host',
+    allowed: ['host', 'x86_64', 'aarch64', 'ppc64le', 's390x'],
+    help: 'Architecture of the guest',
+  },
+  AGENT_INIT: {
+    group: 'what',
+    type: 'boolean',
+    default: 'no',
+    help: 'The agent is PID 1 (yes), or systemd starts it (no)',
+  },
+  BUILD_METHOD: {
+    group: 'what',
+    type: 'choice',
+    default: 'distro',
+    allowed: ['distro'],
+    help: "How the rootfs is made: from a distro's packages",
+  },
+  EXTRA_PKGS: { group: 'what', type: 'words', default: '', help: 'Packages to add to the guest' },
+  SECCOMP: { group: 'what', type: 'boolean', default: 'yes', help: 'Install libseccomp, which agents link' },
+  DEBUG: { group: 'what', type: 'boolean', default: 'no', help: 'Show every command and its output' },
+
+  AGENT_SOURCE_BIN: {
+    group: 'agent',
+    type: 'path',
+    default: '',
+    help: 'Agent binary to install (default: the bundled agent)',
+  },
+  AGENT_TARBALL: {
+    group: 'agent',
+    type: 'path',
+    default: '',
+    help: 'Archive with the agent and its units, unpacked into the rootfs',
+  },
+  AGENT_REPO: {
+    group: 'agent',
+    type: 'text',
+    default: '',
+    pattern: /^(?!-)\S+$/,
+    expected: 'a git URL or a path without spaces',
+    help: 'Git repository to build the agent from, with its own make and make install',
+  },
+  AGENT_VERSION: {
+    group: 'agent',
+    type: 'text',
+    default: '',
+    pattern: /^(?!-)[A-Za-z0-9._/+-]+$/,
+    expected: 'a tag, branch or commit',
+    help: 'Version to check out in AGENT_REPO',
+  },
+  AGENT_SOURCE_DIR: {
+    group: 'agent',
+    type: 'text',
+    default: '.',
+    pattern: /^(?!\/)(?!.*\.\.)[A-Za-z0-9._/-]+$/,
+    expected: 'a path inside AGENT_REPO',
+    help: 'Folder of AGENT_REPO that holds the Makefile of the agent',
+  },
+  AGENT_BIN: {
+    group: 'agent',
+    type: 'text',
+    default: 'kata-agent',
+    pattern: PLAIN_WORD,
+    help: 'Name of the agent in /usr/bin of the guest',
+  },
+  LIBC: {
+    group: 'agent',
+    type: 'choice',
+    default: 'musl',
+    allowed: ['musl', 'gnu'],
+    help: 'C library handed to the make of AGENT_REPO',
+  },
+  AGENT_POLICY: {
+    group: 'agent',
+    type: 'boolean',
+    default: 'no',
+    help: 'Install AGENT_POLICY_FILE for an agent that enforces a policy',
+  },
+  AGENT_POLICY_FILE: { group: 'agent', type: 'path', default: '', help: 'Policy for the agent' },
+
+  ROOTFS_DIR: {
+    group: 'rootfs',
+    type: 'path',
+    default: '',
+    help: 'The rootfs folder (default: ROOTFS_BUILD_DEST/<distro>_rootfs)',
+  },
+  REPO_URL: { group: 'rootfs', type: 'url', default: '', help: "Package mirror (default: the distro's own)" },
+  REPO_COMPONENTS: {
+    group: 'rootfs',
+    type: 'words',
+    default: 'main',
+    help: 'Components of an apt repository',
+  },
+  REPO_KEYRING: {
+    group: 'rootfs',
+    type: 'path',
+    default: '',
+    help: "OpenPGP keyring that signs the mirror (default: the distro's own)",
+  },
+  REFRESH: {
+    group: 'rootfs',
+    type: 'choice',
+    default: 'daily',
+    allowed: ['daily', 'always', 'never'],
+    help: 'When to ask the mirror for newer packages',
+  },
+  KERNEL_MODULES_DIR: {
+    group: 'rootfs',
+    type: 'path',
+    default: '',
+    help: 'Modules of the guest kernel: a lib/modules/<version> folder',
+  },
+  GUEST_HOOKS_TARBALL: { group: 'rootfs', type: 'path', default: '', help: 'Archive of OCI hooks' },
+  PAUSE_IMAGE_TARBALL: { group: 'rootfs', type: 'path', default: '', help: 'Archive of the pause image' },
+  COCO_GUEST_COMPONENTS_TARBALL: {
+    group: 'rootfs',
+    type: 'path',
+    default: '',
+    help: 'Archive of confidential guest components',
+  },
+  CONFIDENTIAL_GUEST: {
+    group: 'rootfs',
+    type: 'boolean',
+    default: 'no',
+    help: 'Mount /run with half of the memory, for encrypted images',
+  },
+  KEEP_PACKAGE_DB: {
+    group: 'rootfs',
+    type: 'boolean',
+    default: 'yes',
+    help: 'Keep the package database in the guest; no saves space',
+  },
+  KEEP_DOCS: {
+    group: 'rootfs',
+    type: 'boolean',
+    default: 'no',
+    help: 'Keep manual pages, other documents and translations',
+  },
+  REMOVE_UNITS: {
+    group: 'rootfs',
+    type: 'boolean',
+    default: 'no',
+    help: 'Delete systemd units a micro-VM does without (flag -d)',
+  },
+
+  FS_TYPE: {
+    group: 'image',
+    type: 'choice',
+    default: 'ext4',
+    allowed: ['ext4'],
+    help: 'Filesystem of the image',
+  },
+  BLOCK_SIZE: {
+    group: 'image',
+    type: 'choice',
+    default: '4096',
+    allowed: ['1024', '2048', '4096'],
+    help: 'Block size of the filesystem (bytes)',
+  },
+  IMG_SIZE: {
+    group: 'image',
+    type: 'integer',
+    default: '',
+    min: 8,
+    max: MAX_IMAGE_MIB,
+    unit: 'MiB',
+    help: 'Size of the image file (default: as small as the rules allow)',
+  },
+  ROOT_FREE_SPACE: {
+    group: 'image',
+    type: 'integer',
+    default: '0',
+    min: 0,
+    max: MAX_IMAGE_MIB,
+    unit: 'MiB',
+    help: 'Free space to leave in the root filesystem',
+  },
+  IMAGE_SIZE_ALIGNMENT_MB: {
+    group: 'image',
+    type: 'integer',
+    default: '128',
+    min: 1,
+    max: 65536,
+    unit: 'MiB',
+    help: 'The image size is a multiple of this; memory hotplug needs 128',
+  },
+  SKIP_DAX_HEADER: {
+    group: 'image',
+    type: 'boolean',
+    default: 'no',
+    help: 'Leave out the header for NVDIMM guests: a plain disk',
+  },
+  SKIP_ROOTFS_CHECK: {
+    group: 'image',
+    type: 'boolean',
+    default: 'no',
+    help: 'Pack a rootfs that has no init or agent',
+  },
+
+  INITRD_COMPRESSION: {
+    group: 'initrd',
+    type: 'choice',
+    default: 'gzip',
+    allowed: ['zstd', 'gzip', 'xz', 'lz4', 'none'],
+    help: 'Compression; zstd is smaller and faster, gzip unpacks everywhere',
+  },
+  INITRD_COMPRESSION_LEVEL: {
+    group: 'initrd',
+    type: 'integer',
+    default: '',
+    min: 0,
+    max: 22,
+    help: 'Level of the compressor (default: by compression)',
+  },
+
+  BOOT: {
+    group: 'boot',
+    type: 'choice',
+    default: 'newest',
+    allowed: ['newest', 'image', 'initrd'],
+    help: 'Which artifact make boot and make shell start',
+  },
+  KERNEL: {
+    group: 'boot',
+    type: 'path',
+    default: '',
+    help: "Guest kernel to boot with (default: built here, else the distro's)",
+  },
+  KERNEL_CMDLINE: {
+    group: 'boot',
+    type: 'text',
+    default: '',
+    help: 'Words to add to the kernel command line',
+  },
+  BOOT_DISK: {
+    group: 'boot',
+    type: 'choice',
+    default: 'virtio-blk',
+    allowed: ['virtio-blk', 'nvdimm'],
+    help: 'Device that carries the image: first or second partition table',
+  },
+  BOOT_MEMORY: {
+    group: 'boot',
+    type: 'integer',
+    default: '1024',
+    min: 64,
+    max: 1048576,
+    unit: 'MiB',
+    help: 'Memory of the guest',
+  },
+  BOOT_TIMEOUT: {
+    group: 'boot',
+    type: 'integer',
+    default: '120',
+    min: 1,
+    max: 3600,
+    unit: 's',
+    help: 'How long to wait for the agent',
+  },
+
+  WORKDIR: { group: 'where', type: 'path', default: 'workdir', help: 'Folder that holds everything made' },
+  ROOTFS_BUILD_DEST: {
+    group: 'where',
+    type: 'path',
+    default: '',
+    help: 'Folder of the rootfs (default: WORKDIR)',
+  },
+  IMAGES_BUILD_DEST: {
+    group: 'where',
+    type: 'path',
+    default: '',
+    help: 'Folder of images and initrds (default: WORKDIR)',
+  },
+  SOURCE_DATE_EPOCH: {
+    group: 'where',
+    type: 'integer',
+    default: '',
+    min: 0,
+    max: 4294967295,
+    unit: 's since 1970',
+    help: 'The one clock of everything made (default: last commit)',
+  },
+  OSBUILDER_VERSION: {
+    group: 'where',
+    type: 'text',
+    default: '',
+    pattern: /^\S+$/,
+    help: 'Version to write into the guest (default: from git)',
+  },
+  HTTP_PROXY: { group: 'where', type: 'text', default: '', help: 'Proxy for http (as http_proxy)' },
+  HTTPS_PROXY: { group: 'where', type: 'text', default: '', help: 'Proxy for https (as https_proxy)' },
+  NO_PROXY: { group: 'where', type: 'text', default: '', help: 'Hosts to reach without proxy (as no_proxy)' },
+} as const satisfies Record<string, SettingRow>
+
+export type SettingName = keyof typeof SETTINGS

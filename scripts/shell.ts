@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+import { $ } from 'zx'
+
+import { BuildError } from './errors.ts'
+import { lastLines } from './run.ts'
+import { toolEnvironment } from './settings.ts'
+
+// Pinned here so that ZX_PREFIX, ZX_SHELL and the like in the caller's environment change nothing.
+const configured = $({
+  prefix: 'set -euo pipefail; ',
+  postfix: '',
+  shell: '/bin/bash',
+  quiet: true,
+  nothrow: true,
+})
+
+/**
+ * Run a pipeline of host tools, for the few places where a shell line is the clearest text.
+ *
+ * Values are quoted by zx. What the last tool writes to stdout must be small: it is kept in memory.
+ *
+ * @throws BuildError E_COMMAND with what the tools said when one of them fails
+ */
+export async function shell(
+  line: TemplateStringsArray,
+  ...values: readonly (string | readonly string[])[]
+): Promise<void> {
+  const result = await configured({ env: toolEnvironment() })(line, ...values)
+  if (result.exitCode === 0) return
+  throw new BuildError(
+    'E_COMMAND',
+    `${line.join('…').trim()} failed with status ${String(result.exitCode)}`,
+    {
+      because: lastLines(result.stderr),
+    },
+  )
+}

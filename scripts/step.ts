@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+import minimist from 'minimist'
+
+import { BuildError, errnoOf } from './errors.ts'
+import { reportError } from './log.ts'
+import { USER_NAMESPACE, explainNoNamespace, isRoot } from './namespace.ts'
+import { cleanUpOnSignals } from './temporary.ts'
+
+export interface StepArguments {
+  /** Value of a flag that takes one; undefined when it was not given. */
+  readonly text: (flag: string) => string | undefined
+  readonly has: (flag: string) => boolean
+  readonly positional: readonly string[]
+}
+
+export interface Step {
+  readonly name: string
+  readonly usage: string
+  /** Flags that take a value, without dash. */
+  readonly valueFlags?: readonly string[]
+  /** Flags that take none; `h` is always there. */
+  readonly switches?: readonly string[]
+  /** True when the step reads or writes files of several owners, and so needs root or a user namespace. */
+  readonly needsOwners: boolean
+  readonly main: (given: StepArguments) => Promise<void>
+}
+
+/** Run one step as a process: flags, namespace, errors and exit status. The only place that turns an error into output. */
+export async function runStep(step: Step, argv: readonly string[] = process.argv.slice(2)): Promise<void> {
+  // The bits of a file are ours to choose, not the caller's shell's.
+  process.umask(0o022)
+  try {
+    const given = parseFlags(step, argv)
+    if (given.has('h') || given.has('help')) {
+      process.stdout.write(`${step.usage.trim()}\n`)
+      return
+    }
+    if (step.needsOwners && !isRoot()) {
+      process.exitCode = await inUserNamespace()
+      return
+    }
+    cleanUpOnSignals()
+    await step.main(given)
+  } catch (error) {
+    const failure = await asBuildError(error)
+    reportError(step.name, failure)
+    process.exitCode = failure instanceof BuildError ? failure.exitStatus : 70
+  }
+}
+
+function parseFlags(step: Step, argv: readonly string[]): StepArguments {
+  const switches = ['h', 'help', ...(step.switches ?? [])]
+  const flags = minimist([...argv], {
+    string: [...(step.valueFlags ?? []), '_'],
+    boolean: switches,
+    unknown: (word) => {
+      if (!word.startsWith('-')) return true
+      throw new BuildError('E_USAGE', `unknown flag ${word}`, {
+        hint: `${step.name}.js -h    lists the flags`,
+      })
+    },
+  })
+  for (const flag of step.valueFlags ?? []) {
+    if (flags[flag] === '' || Array.isArray(flags[flag])) {
+      throw new BuildError('E_USAGE', `flag -${flag} takes one value`, {
+        hint: `${step.name}.js -h    lists the flags`,
+      })
+    }
+  }
+  return {
+    text: (flag) => flags[flag] as string | undefined,
+    has: (flag) => flags[flag] === true,
+    positional: flags._,
+  }
+}
+
+/** Start this very step again as root of a user namespace, and return its exit status. */
+async function inUserNamespace(): Promise<number> {
+  const { capture, requireTools, startBackground } = await import('./run.ts')
+  requireTools(['unshare', 'newuidmap', 'newgidmap'])
+  try {
+    await capture([...USER_NAMESPACE, 'true'])
+  } catch (error) {
+    explainNoNamespace(error instanceof BuildError ? error.because.join(' ') : String(error))
+  }
+  const command = [
+    'setpriv',
+    '--pdeathsig',
+    'KILL',
+    '--',
+    ...USER_NAMESPACE,
+    process.execPath,
+    ...process.argv.slice(1),
+  ]
+  const child = await startBackground(command, { terminal: true, wholeEnvironment: true })
+  // The child is in our process group and hears Ctrl-C itself; we only wait for it to clean up.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined)
+  return child.exit
+}
+
+async function asBuildError(error: unknown): Promise<unknown> {
+  if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') return error
+  const { fullError } = await import('./run.ts')
+  return fullError(error instanceof Error ? error.message : String(error), error)
+}

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
+import { mkdir } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+
+/**
+ * What this process has begun and not finished; removed when it fails or is interrupted.
+ * What a killed process left behind is found by its name and removed by the next one.
+ */
+const unfinished = new Set<string>()
+
+/** `<pid>-<start time>`: a pid alone may name another process by the time it is looked at. */
+function processName(pid: number | 'self' = 'self'): string | undefined {
+  try {
+    // Field 22, counted after the command name, which may hold spaces. Source: proc(5).
+    const status = readFileSync(`/proc/${String(pid)}/stat`, 'utf8')
+    return `${status.split(' ', 1).join('')}-${status.slice(status.lastIndexOf(')') + 2).split(' ')[19] ?? ''}`
+  } catch {
+    return undefined
+  }
+}
+
+const NAME = /^\..*\.tmp-(\d+)-(\d+)$/
+
+/** Remove what processes that are gone left half-written in a folder. */
+export function removeStale(folder: string): void {
+  if (!existsSync(folder)) return
+  for (const name of readdirSync(folder)) {
+    const match = NAME.exec(name)
+    if (match === null || processName(Number(match[1])) === `${String(match[1])}-${String(match[2])}`)
+      continue
+    rmSync(join(folder, name), { recursive: true, force: true })
+  }
+}
+
+/**
+ * Make `finalPath` in one move: `make` writes beside it, and only a complete result gets the name.
+ *
+ * A folder that has the name already is moved aside first and removed after.
+ */
+export async function withTemporary<Result>(
+  finalPath: string,
+  make: (temporaryPath: string) => Promise<Result>,
+): Promise<Result> {
+  await mkdir(dirname(finalPath), { recursive: true })
+  const temporary = temporaryFor(finalPath)
+  try {
+    const result = await make(temporary)
+    publish(temporary, finalPath)
+    return result
+  } finally {
+    discard(temporary)
+  }
+}
+
+/** A new name beside `path`, removed when this process ends before `discard`. */
+export function temporaryFor(path: string): string {
+  const temporary = join(dirname(path), `.${basename(path)}.tmp-${processName() ?? ''}`)
+  rmSync(temporary, { recursive: true, force: true })
+  unfinished.add(temporary)
+  return temporary
+}
+
+/** Remove a temporary file or folder and forget it. */
+export function discard(temporary: string): void {
+  rmSync(temporary, { recursive: true, force: true })
+  unfinished.delete(temporary)
+}
+
+function publish(temporary: string, finalPath: string): void {
+  if (!existsSync(finalPath) || !isFolder(finalPath)) {
+    renameSync(temporary, finalPath)
+    return
+  }
+  const old = join(dirname(finalPath), `.${basename(finalPath)}.old.tmp-${processName() ?? ''}`)
+  unfinished.add(old)
+  renameSync(finalPath, old)
+  renameSync(temporary, finalPath)
+  discard(old)
+}
+
+function isFolder(path: string): boolean {
+  try {
+    readdirSync(path)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Write a small file in one move. */
+export function writeWhole(finalPath: string, content: string): void {
+  const temporary = temporaryFor(finalPath)
+  try {
+    const descriptor = openSync(temporary, 'w', 0o644)
+    try {
+      writeSync(descriptor, content)
+    } finally {
+      closeSync(descriptor)
+    }
+    renameSync(temporary, finalPath)
+  } finally {
+    discard(temporary)
+  }
+}
+
+/** On Ctrl-C and on being told to end: remove what is unfinished, then end by the same signal. */
+export function cleanUpOnSignals(): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => {
+      for (const path of unfinished) rmSync(path, { recursive: true, force: true })
+      process.kill(process.pid, signal)
+    })
+  }
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+import { lutimesSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { sha256 } from './digest.ts'
+import { readTree } from './tree.ts'
+import type { TreeEntry } from './tree.ts'
+
+export interface TreeListing {
+  /** Digest of the lines: equal while nobody touched the tree. */
+  readonly stamp: string
+  /** One line per entry: path, then what changes when it does. */
+  readonly lines: readonly string[]
+}
+
+/**
+ * List a tree by what the kernel tells of each entry, reading no content.
+ *
+ * The change time is the one mark that a write cannot hide; the root's own is left out, because
+ * renaming the tree changes it.
+ */
+export function listEntries(entries: readonly TreeEntry[]): TreeListing {
+  const lines = entries.map(({ path, mode, uid, gid, sizeBytes, ctimeMs = 0 }) =>
+    [path, mode.toString(8), uid, gid, sizeBytes, path === '' ? 0 : ctimeMs].join('\t'),
+  )
+  return { stamp: sha256(lines.join('\n')), lines }
+}
+
+/** As listEntries, for a folder. */
+export function listTree(root: string): TreeListing {
+  return listEntries(readTree(root))
+}
+
+/** Paths that differ between two listings, at most `most` of them. */
+export function changedPaths(before: readonly string[], after: readonly string[], most: number): string[] {
+  const old = new Set(before)
+  const now = new Set(after)
+  const differing = [...after.filter((line) => !old.has(line)), ...before.filter((line) => !now.has(line))]
+  const paths = new Set(differing.map((line) => line.split('\t')[0] ?? ''))
+  return [...paths].slice(0, most)
+}
+
+/** The lines of a listing that was kept in a file. */
+export function readListing(file: string): string[] {
+  return readFileSync(file, 'utf8').split('\n')
+}
+
+/**
+ * Give every entry that a build wrote the build's one clock.
+ *
+ * What packages brought keeps its time; what is as young as the build or younger than the clock was
+ * written by the build.
+ *
+ * @param startMs when the build began to write
+ */
+export function settleTimes(root: string, epochSeconds: number, startMs: number): void {
+  const startSeconds = Math.floor(startMs / 1000)
+  // Deepest first: setting a time in a folder does not touch the folder's own.
+  for (const entry of readTree(root).reverse()) {
+    if (entry.mtimeSeconds < startSeconds && entry.mtimeSeconds <= epochSeconds) continue
+    lutimesSync(join(root, entry.path), epochSeconds, epochSeconds)
+  }
+}

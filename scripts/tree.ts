@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+import { lstatSync, readdirSync, readlinkSync } from 'node:fs'
+import type { Stats } from 'node:fs'
+import { join } from 'node:path'
+
+import { BuildError } from './errors.ts'
+
+export type EntryType =
+  'file' | 'directory' | 'symlink' | 'character-device' | 'block-device' | 'fifo' | 'socket'
+
+/** One name in a rootfs, with all that a packer needs to write it. */
+export interface TreeEntry {
+  /** Path below the root, without a leading slash; `''` for the root itself. */
+  readonly path: string
+  readonly type: EntryType
+  /** Full `st_mode`: type and permission bits. */
+  readonly mode: number
+  readonly uid: number
+  readonly gid: number
+  /** Length of a file's content; 0 for everything else. */
+  readonly sizeBytes: number
+  readonly mtimeSeconds: number
+  /** When the inode was last changed on the host; absent for an entry that is no host file. Unit: ms. */
+  readonly ctimeMs?: number
+  readonly rdevMajor: number
+  readonly rdevMinor: number
+  /** Target of a symlink. */
+  readonly linkTarget?: string
+  /** Equal for all names of one inode; absent when the inode has one name. */
+  readonly linkGroup?: string
+  /** Content of a file: the host path to read, or the bytes themselves. */
+  readonly source?: string | Uint8Array
+  /** Extended attributes by full name, such as `security.capability`. */
+  readonly xattrs?: ReadonlyMap<string, Uint8Array>
+}
+
+const S_IFMT = 0o170000
+const TYPE_OF_MODE = new Map<number, EntryType>([
+  [0o100000, 'file'],
+  [0o040000, 'directory'],
+  [0o120000, 'symlink'],
+  [0o020000, 'character-device'],
+  [0o060000, 'block-device'],
+  [0o010000, 'fifo'],
+  [0o140000, 'socket'],
+])
+
+/** Device major number. Source: glibc, `gnu_dev_major`. */
+function majorOf(rdev: number): number {
+  const wide = BigInt(rdev)
+  return Number(((wide >> 8n) & 0xfffn) | ((wide >> 32n) & ~0xfffn))
+}
+
+/** Device minor number. Source: glibc, `gnu_dev_minor`. */
+function minorOf(rdev: number): number {
+  const wide = BigInt(rdev)
+  return Number((wide & 0xffn) | ((wide >> 12n) & 0xffffff00n))
+}
+
+/** Order two paths by the bytes of their UTF-8 form, the order of `LC_ALL=C sort`. */
+export function compareBytes(a: string, b: string): number {
+  // UTF-16 order differs from byte order only where surrogates meet U+E000..U+FFFF.
+  if (a === b) return 0
+  // eslint-disable-next-line no-control-regex -- the whole ASCII range, NUL included, is meant
+  if (/^[\0-\x7f]*$/.test(a) && /^[\0-\x7f]*$/.test(b)) return a < b ? -1 : 1
+  return Buffer.compare(Buffer.from(a), Buffer.from(b))
+}
+
+/**
+ * Every entry below `root` and the root itself, in byte order of the paths.
+ *
+ * Nothing is opened and no link is followed. Names must be UTF-8.
+ *
+ * @throws BuildError E_INPUT when a name is not UTF-8
+ */
+export function readTree(root: string): TreeEntry[] {
+  const entries: TreeEntry[] = []
+  const visit = (path: string): void => {
+    const hostPath = path === '' ? root : join(root, path)
+    const status = lstatSync(hostPath)
+    entries.push(entryOf(path, hostPath, status))
+    if (!status.isDirectory()) return
+    for (const name of namesIn(hostPath)) visit(path === '' ? name : `${path}/${name}`)
+  }
+  visit('')
+  return entries.sort((a, b) => compareBytes(a.path, b.path))
+}
+
+function namesIn(directory: string): string[] {
+  const names = readdirSync(directory)
+  if (names.some((name) => name.includes('\uFFFD'))) refuseBrokenNames(directory)
+  return names
+}
+
+function refuseBrokenNames(directory: string): void {
+  for (const name of readdirSync(directory, { encoding: 'buffer' })) {
+    if (Buffer.from(name.toString('utf8')).equals(name)) continue
+    throw new BuildError('E_INPUT', `${directory}: a file name is not UTF-8`, {
+      because: [`the name's bytes are ${name.toString('hex')}`],
+      hint: `ls -b ${directory}    and rename the file`,
+    })
+  }
+}
+
+function entryOf(path: string, hostPath: string, status: Stats): TreeEntry {
+  const type = TYPE_OF_MODE.get(status.mode & S_IFMT)
+  if (type === undefined) throw new BuildError('E_INPUT', `${hostPath}: unknown file type`)
+  const isDevice = type === 'character-device' || type === 'block-device'
+  return {
+    path,
+    type,
+    mode: status.mode,
+    uid: status.uid,
+    gid: status.gid,
+    sizeBytes: type === 'file' ? status.size : 0,
+    mtimeSeconds: Math.floor(status.mtimeMs / 1000),
+    ctimeMs: status.ctimeMs,
+    rdevMajor: isDevice ? majorOf(status.rdev) : 0,
+    rdevMinor: isDevice ? minorOf(status.rdev) : 0,
+    ...(type === 'symlink' ? { linkTarget: readlinkSync(hostPath) } : {}),
+    ...(type === 'file' ? { source: hostPath } : {}),
+    ...(type !== 'directory' && status.nlink > 1 ? { linkGroup: inodeOf(hostPath) } : {}),
+  }
+}
+
+/** Device and inode as text: inode numbers of xfs, btrfs and overlay pass 2^53. */
+function inodeOf(hostPath: string): string {
+  const { dev, ino } = lstatSync(hostPath, { bigint: true })
+  return `${String(dev)}:${String(ino)}`
+}
+
+/** Lay `additions` over `tree`: a path that is there already is replaced. */
+export function withEntries(tree: readonly TreeEntry[], additions: readonly TreeEntry[]): TreeEntry[] {
+  const added = new Set(additions.map((entry) => entry.path))
+  return [...tree.filter((entry) => !added.has(entry.path)), ...additions].sort((a, b) =>
+    compareBytes(a.path, b.path),
+  )
+}

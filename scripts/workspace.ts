@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+
+import { BuildError } from './errors.ts'
+import type { Settings } from './settings.ts'
+import { removeStale } from './temporary.ts'
+
+/** Names a folder as one that osbuilder made, and so may remove. */
+const MARKER = '.osbuilder-workdir'
+
+export interface Workspace {
+  readonly workDir: string
+  readonly cacheDir: string
+  readonly logDir: string
+  /** Folder that gets `<distro>_rootfs`. */
+  readonly rootfsDest: string
+  /** Folder that gets images and initrds. */
+  readonly imagesDest: string
+}
+
+/**
+ * Open WORKDIR, making it when it is not there, and remove what killed builds left in it.
+ *
+ * @throws BuildError E_CONFIG when it is a folder with other things in it
+ */
+export function openWorkspace(
+  settings: Pick<Settings, 'WORKDIR' | 'ROOTFS_BUILD_DEST' | 'IMAGES_BUILD_DEST'>,
+): Workspace {
+  const workDir = settings.WORKDIR
+  if (!isWorkspace(workDir)) {
+    refuseForeign(workDir)
+    mkdirSync(workDir, { recursive: true })
+    writeFileSync(
+      join(workDir, MARKER),
+      'Everything here was made by osbuilder; make distclean removes it.\n',
+    )
+  }
+  const workspace = {
+    workDir,
+    cacheDir: join(workDir, 'cache'),
+    logDir: join(workDir, 'logs'),
+    rootfsDest: settings.ROOTFS_BUILD_DEST || workDir,
+    imagesDest: settings.IMAGES_BUILD_DEST || workDir,
+  }
+  for (const folder of Object.values(workspace)) mkdirSync(folder, { recursive: true })
+  return workspace
+}
+
+/** Remove what killed builds left behind; call while holding a lock. */
+export function removeLeftovers(workspace: Workspace): void {
+  const { cacheDir, ...folders } = workspace
+  const inCache = ['agent', 'base', 'boot', 'index'].map((name) => join(cacheDir, name))
+  for (const folder of new Set([...Object.values(folders), cacheDir, ...inCache])) removeStale(folder)
+}
+
+/** True when the folder was made by openWorkspace. */
+export function isWorkspace(folder: string): boolean {
+  return existsSync(join(folder, MARKER))
+}
+
+function refuseForeign(workDir: string): void {
+  const isForeign =
+    workDir === '/' || workDir === homedir() || (existsSync(workDir) && readdirSync(workDir).length > 0)
+  if (!isForeign) return
+  throw new BuildError('E_CONFIG', `WORKDIR=${workDir}: is a folder with other things in it`, {
+    because: ['expected a new folder, an empty one, or one that osbuilder made'],
+    hint: `make WORKDIR=${join(workDir === '/' ? '/var/tmp' : workDir, 'workdir')} …`,
+  })
+}
+
+/** Version of this project, for what it writes into a guest. */
+export function projectVersion(root: string): string {
+  return (JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string }).version
+}
