@@ -2,7 +2,8 @@
 
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
+# --norc: bash reads its start files when its input is a socket, as under a remote shell.
+.SHELLFLAGS := --norc -euo pipefail -c
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -47,13 +48,13 @@ initrd: rootfs ## Build the initrd, with its rootfs
 
 all: image initrd ## Build image and initrd
 
-rootfs-%: $(COMPILED) ## The same for the distro named in the target
+rootfs-%: $(COMPILED) ## Build the rootfs of the distro named in the target
 	@DISTRO=$* $(ROOTFS_OF_DISTRO)
 
-image-%: rootfs-%
+image-%: rootfs-% ## Build the image of the distro named in the target
 	@DISTRO=$* $(IMAGE_STEP) -o '$(IMAGES_BUILD_DEST)/kata-containers-image-$*.img'
 
-initrd-%: rootfs-%
+initrd-%: rootfs-% ## Build the initrd of the distro named in the target
 	@DISTRO=$* $(INITRD_STEP) -o '$(IMAGES_BUILD_DEST)/kata-containers-initrd-$*.img'
 
 ##@ Boot
@@ -74,9 +75,9 @@ check-deps: $(COMPILED) ## Tell which host packages are missing, per target
 	@$(RUN)/scripts/setup.js -n $(MAKECMDGOALS)
 
 ##@ Tests
-.PHONY: test test-image-only test-initrd-only test-long check bench
-test: check $(COMPILED) ## Run all tests: checks, unit tests, builds and boots
-	@$(RUN)/tests/run.js build boot
+.PHONY: test test-image-only test-initrd-only test-long check lint bench
+test: lint ## Run all tests: checks, unit tests, builds and boots
+	@$(RUN)/tests/run.js unit build boot
 
 test-image-only: $(COMPILED) ## Build and boot the disk images only
 	@$(RUN)/tests/run.js boot-image
@@ -87,11 +88,14 @@ test-initrd-only: $(COMPILED) ## Build and boot the initrds only
 test-long: $(COMPILED) ## Soak tests, for running by hand
 	@$(RUN)/tests/run.js long
 
-check: $(COMPILED) ## Check format, lint and types, and run the unit tests
-	@npx --no-install prettier --check --log-level warn .
-	@npx --no-install eslint .
-	@shellcheck .ci/run
+check: lint ## Check format, lint and types, and run the unit tests
 	@$(RUN)/tests/run.js unit
+
+lint: $(COMPILED) ## Check format, lint and types
+	@echo '  LINT    format, rules, shell'
+	@node_modules/.bin/prettier --check --log-level warn .
+	@node_modules/.bin/eslint .
+	@shellcheck .ci/run
 
 bench: $(COMPILED) ## Measure builds against plain tools, as ratios
 	@$(RUN)/tests/bench.js

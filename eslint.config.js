@@ -11,9 +11,10 @@ export default tseslint.config(
       // A lost await here is a corrupt image.
       '@typescript-eslint/no-floating-promises': 'error',
       '@typescript-eslint/no-misused-promises': 'error',
-      '@typescript-eslint/switch-exhaustiveness-check': 'error',
+      '@typescript-eslint/switch-exhaustiveness-check': ['error', { considerDefaultExhaustiveForUnions: true }],
       '@typescript-eslint/only-throw-error': 'error',
       'no-control-regex': 'error',
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', destructuredArrayIgnorePattern: '^_', varsIgnorePattern: '^_' }],
       'no-restricted-imports': ['error', 'child_process', 'node:child_process', 'zx/globals'],
       'no-restricted-properties': [
         'error',
@@ -32,6 +33,7 @@ export default tseslint.config(
       'no-restricted-properties': 'off',
       // tap's own test functions return promises that the runner waits for.
       '@typescript-eslint/no-floating-promises': 'off',
+      '@typescript-eslint/require-await': 'off',
     },
   },
 )

@@ -155,6 +155,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'gcc-aarch64-linux-gnu', dnf: 'gcc-aarch64-linux-gnu' },
   },
   {
+    tool: '/usr/aarch64-linux-gnu/lib/libc.a',
+    why: 'the C library of the agent for aarch64',
+    targets: ['foreign', 'test'],
+    packages: { apt: 'libc6-dev-arm64-cross', dnf: 'glibc-aarch64-linux-gnu' },
+  },
+  {
     tool: 'cpio',
     why: 'reads back every initrd in the tests',
     targets: ['test'],

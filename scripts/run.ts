@@ -239,7 +239,9 @@ function stderrOf(error: unknown): readonly string[] {
 
 function tailOf(logFile: string | undefined): readonly string[] {
   if (logFile === undefined || !existsSync(logFile)) return []
-  return [...lastLines(readFileSync(logFile, 'utf8')), `full log: ${logFile}`]
+  // Lines of the log that begin so are commands, ours above already.
+  const said = readFileSync(logFile, 'utf8').replace(/^\+ .*\n/gm, '')
+  return [...lastLines(said), `full log: ${logFile}`]
 }
 
 /** The last lines that say something. */
@@ -248,13 +250,13 @@ export function lastLines(text: string, count: number = TAIL_LINES): string[] {
   return lines.slice(-count)
 }
 
-/** A command line as one would type it. */
+/** A command line as one would type it, on one line. */
 export function quote(argv: Argv): string {
   return argv
-    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`))
+    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`).replaceAll('\n', '; ')}'`))
     .join(' ')
 }
 
 function shorten(text: string): string {
-  return text.length <= 400 ? text : `${text.slice(0, 400)} …`
+  return text.length <= 240 ? text : `${text.slice(0, 240)} …`
 }

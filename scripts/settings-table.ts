@@ -338,6 +338,18 @@ export const SETTINGS = {
     pattern: /^\S+$/,
     help: 'Version to write into the guest (default: from git)',
   },
+  DESTDIR: {
+    group: 'where',
+    type: 'path',
+    default: '',
+    help: 'Put before INSTALL_DIR by make install-scripts',
+  },
+  INSTALL_DIR: {
+    group: 'where',
+    type: 'path',
+    default: '/usr/libexec/kata-containers/osbuilder',
+    help: 'Folder that make install-scripts fills',
+  },
   HTTP_PROXY: { group: 'where', type: 'text', default: '', help: 'Proxy for http (as http_proxy)' },
   HTTPS_PROXY: { group: 'where', type: 'text', default: '', help: 'Proxy for https (as https_proxy)' },
   NO_PROXY: { group: 'where', type: 'text', default: '', help: 'Hosts to reach without proxy (as no_proxy)' },

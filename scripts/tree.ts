@@ -61,7 +61,6 @@ function minorOf(rdev: number): number {
 export function compareBytes(a: string, b: string): number {
   // UTF-16 order differs from byte order only where surrogates meet U+E000..U+FFFF.
   if (a === b) return 0
-  // eslint-disable-next-line no-control-regex -- the whole ASCII range, NUL included, is meant
   if (/^[\0-\x7f]*$/.test(a) && /^[\0-\x7f]*$/.test(b)) return a < b ? -1 : 1
   return Buffer.compare(Buffer.from(a), Buffer.from(b))
 }

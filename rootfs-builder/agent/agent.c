@@ -86,7 +86,7 @@ static char output[OUTPUT_MAX_BYTES + 1];
 static int listener = -1, signals = -1;
 static pid_t run_pid, shell_pid;
 static int run_status;
-static bool is_stopping, is_poweroff_requested;
+static bool is_stopping, is_shell_gone, is_poweroff_requested;
 static long ready_ms, search_ms;
 
 /** The first BOOT_MOUNTS rows are all that stage mode needs. */
@@ -299,7 +299,7 @@ static _Noreturn void stage(void) {
 static void reap(void) {
   int status;
   for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-    if (pid == shell_pid) is_stopping = true;
+    if (pid == shell_pid) is_stopping = is_shell_gone = true;
     if (pid != run_pid) continue;
     run_pid = 0;
     run_status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -671,12 +671,23 @@ static bool has_kernel_word(const char *wanted) {
   return false;
 }
 
+/** systemd starts the agent with little, and the kernel starts PID 1 with less. */
+static void set_environment(void) {
+  setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
+  setenv("HOME", "/root", 1);
+  setenv("TERM", "linux", 1);
+}
+
 /** A shell for people who debug a guest; without a controlling terminal it would have no Ctrl-C. */
 static void start_shell(void) {
   shell_pid = fork_clean();
   if (shell_pid != 0) return;
   setsid();
+  // Under systemd the agent's own input is /dev/null.
+  int console = open("/dev/console", O_RDWR);
+  for (int fd = STDIN_FILENO; console >= 0 && fd <= STDERR_FILENO; fd++) dup2(console, fd);
   ioctl(STDIN_FILENO, TIOCSCTTY, 1);
+  set_environment();
   execl("/bin/bash", "bash", "-i", (char *)NULL);
   execl("/bin/sh", "sh", "-i", (char *)NULL);
   dprintf(STDOUT_FILENO, "osbuilder-agent: /bin/sh: %s\n", strerror(errno));
@@ -690,8 +701,7 @@ static _Noreturn void init(void) {
   reboot(RB_DISABLE_CAD);
   if (read_line("/etc/hostname", hostname, sizeof hostname) && sethostname(hostname, strlen(hostname)) != 0)
     dprintf(STDOUT_FILENO, "osbuilder-agent: hostname %s: %s\n", hostname, strerror(errno));
-  setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
-  setenv("HOME", "/root", 1);
+  set_environment();
   bring_up_loopback();
   catch_signals();
   if (has_kernel_word("osbuilder.shell")) start_shell();
@@ -703,9 +713,12 @@ static _Noreturn void init(void) {
 /** Under another init the agent only serves, and leaves switching off to PID 1. */
 static int service(void) {
   catch_signals();
+  if (has_kernel_word("osbuilder.shell")) start_shell();
   announce();
   while (!is_stopping) {
     serve();
+    // The console's shell has ended: its user is done with the guest.
+    if (is_stopping && shell_pid > 0 && is_shell_gone) is_poweroff_requested = true;
     // busybox init, and this agent, take SIGUSR2 for the same wish.
     int number = access("/run/systemd/system", F_OK) == 0 ? SYSTEMD_POWEROFF_SIGNAL : SIGUSR2;
     if (is_poweroff_requested) kill(1, number);

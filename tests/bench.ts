@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+import { spawnSync } from 'node:child_process'
+import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { PROJECT } from './system/user.ts'
+
+/**
+ * Time our builds against plain tools doing the same work, in one run, and print ratios.
+ *
+ * Each case is run ROUNDS times, the two sides in turn, so that a busy machine slows both. Needs root
+ * for the loop mount of the plain side, and the network or REPO_URL for the packages.
+ */
+const ROUNDS = Number(process.env['ROUNDS'] ?? '5')
+
+const WORKDIR = join(PROJECT, 'workdir', 'bench')
+const ROOTFS = join(WORKDIR, 'debian_rootfs')
+const MIRROR = process.env['REPO_URL'] ?? 'http://deb.debian.org/debian'
+const ENV = {
+  PATH: process.env['PATH'] ?? '',
+  HOME: process.env['HOME'] ?? '/root',
+  DISTRO: 'debian',
+  REPO_URL: MIRROR,
+  WORKDIR,
+  INITRD_COMPRESSION: 'zstd',
+  SOURCE_DATE_EPOCH: '1795000000',
+}
+
+/** One script; what it prints is dropped unless it fails. Returns wall time in seconds. */
+function timed(script: string, env: Readonly<Record<string, string>> = {}): number {
+  const startNs = process.hrtime.bigint()
+  const { status, stderr } = spawnSync('bash', ['--norc', '-euo', 'pipefail', '-c', script], {
+    cwd: PROJECT,
+    env: { ...ENV, ...env },
+    stdio: ['ignore', 'ignore', 'pipe'],
+    encoding: 'utf8',
+  })
+  if (status !== 0) throw new Error(`bench: ${script}\n${stderr}`)
+  return Number(process.hrtime.bigint() - startNs) / 1e9
+}
+
+const STEPS = {
+  rootfs: 'node build/rootfs-builder/rootfs.js',
+  image: 'node build/image-builder/image.js',
+  initrd: 'node build/initrd-builder/initrd.js',
+} as const
+
+interface Case {
+  readonly name: string
+  readonly ours: () => number
+  readonly plain?: { readonly name: string; readonly run: () => number }
+}
+
+const forget = (file: string): void => {
+  rmSync(join(WORKDIR, file), { force: true })
+  rmSync(join(WORKDIR, `.${file}.state`), { force: true })
+}
+
+const PACKAGES = 'chrony,iptables,cryptsetup-bin,e2fsprogs,init,dbus,libseccomp2'
+
+const cases: readonly Case[] = [
+  {
+    name: 'cold packages -> rootfs + image',
+    ours: () => {
+      rmSync(WORKDIR, { recursive: true, force: true })
+      return timed(`${STEPS.rootfs} && ${STEPS.image}`)
+    },
+    plain: {
+      name: 'mmdebstrap alone',
+      run: () => {
+        const target = join(PROJECT, 'workdir', 'bench-plain')
+        rmSync(target, { recursive: true, force: true })
+        const seconds = timed(
+          `mmdebstrap --quiet --variant=required --include=${PACKAGES} bookworm '${target}' '${MIRROR}'`,
+        )
+        rmSync(target, { recursive: true, force: true })
+        return seconds
+      },
+    },
+  },
+  {
+    name: 'rootfs -> image',
+    ours: () => {
+      forget('kata-containers.img')
+      return timed(STEPS.image)
+    },
+    plain: {
+      name: 'loop + mount + cp -a',
+      run: () =>
+        timed(
+          `cd '${WORKDIR}'; trap 'umount plain.mnt 2>/dev/null || true; rm -rf plain.img plain.mnt' EXIT
+           truncate -s 256M plain.img; parted -s -a optimal plain.img mklabel msdos mkpart primary ext4 1MiB 100%
+           loop=$(losetup --find --show --offset $((1024*1024)) plain.img); mkdir -p plain.mnt
+           mkfs.ext4 -q -F -b 4096 "$loop"; tune2fs -m 3 "$loop" >/dev/null; mount "$loop" plain.mnt
+           cp -a '${ROOTFS}'/. plain.mnt/; umount plain.mnt; fsck.ext4 -fy "$loop" >/dev/null 2>&1; losetup -d "$loop"`,
+        ),
+    },
+  },
+  {
+    name: 'rootfs -> initrd (zstd)',
+    ours: () => {
+      forget('kata-containers-initrd.img')
+      return timed(STEPS.initrd)
+    },
+    plain: {
+      name: 'find | cpio | gzip -9',
+      run: () =>
+        timed(`cd '${ROOTFS}'; find . | cpio --quiet -H newc -o | gzip -9 > '${WORKDIR}/plain-initrd.img'`),
+    },
+  },
+  { name: 'make image, nothing changed', ours: () => timed('make image') },
+  {
+    name: 'agent changed -> new image',
+    ours: () => {
+      const agent = join(WORKDIR, 'bench-agent')
+      if (!existsSync(agent)) writeFileSync(agent, '#!/bin/sh\n', { mode: 0o755 })
+      appendFileSync(agent, '# changed\n')
+      return timed('make image', { AGENT_SOURCE_BIN: agent })
+    },
+  },
+]
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0
+}
+
+function row(name: string, values: readonly number[]): string {
+  const spread = `${Math.min(...values).toFixed(2)}..${Math.max(...values).toFixed(2)}`
+  return `  ${name.padEnd(34)} ${median(values).toFixed(2).padStart(7)} s  ${spread}`
+}
+
+const history: Record<string, unknown> = { rounds: ROUNDS }
+for (const { name, ours, plain } of cases) {
+  const mine: number[] = []
+  const theirs: number[] = []
+  for (let round = 0; round < ROUNDS; round += 1) {
+    mine.push(ours())
+    if (plain !== undefined) theirs.push(plain.run())
+  }
+  process.stdout.write(`${row(name, mine)}\n`)
+  if (plain !== undefined) {
+    const ratio = median(theirs) / median(mine)
+    process.stdout.write(`${row(`  ${plain.name}`, theirs)}\n  ${' '.repeat(34)} ratio ${ratio.toFixed(2)}\n`)
+  }
+  history[name] = { ours: mine, plain: theirs }
+}
+const sizes = ['kata-containers-initrd.img', 'plain-initrd.img'].map(
+  (file) => statSync(join(WORKDIR, file)).size,
+)
+process.stdout.write(`  initrd: ours ${String(sizes[0])} bytes, plain ${String(sizes[1])} bytes\n`)
+mkdirSync(join(PROJECT, 'workdir'), { recursive: true })
+const log = join(PROJECT, 'workdir', 'bench.jsonl')
+const commit = existsSync(join(PROJECT, '.git', 'HEAD'))
+  ? readFileSync(join(PROJECT, '.git', 'HEAD'), 'utf8').trim()
+  : ''
+appendFileSync(log, `${JSON.stringify({ commit, sizes, ...history })}\n`)

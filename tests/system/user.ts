@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+import { spawn, spawnSync } from 'node:child_process'
+import type { ChildProcess } from 'node:child_process'
+import { join } from 'node:path'
+
+/** The project as the tests run it. */
+export const PROJECT = join(import.meta.dirname, '..', '..', '..')
+
+type Variables = Readonly<Record<string, string>>
+
+export interface Ended {
+  readonly status: number
+  readonly stdout: string
+  /** stdout and then stderr, as one text. */
+  readonly said: string
+}
+
+// A make around the tests, or the tester's shell, must not tell these builds what to do.
+const BARE = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' }
+
+/** Run `make` as a user would, with these variables on its command line. */
+export function make(target: string, variables: Variables): Ended {
+  const words = Object.entries(variables).map(([name, value]) => `${name}=${value}`)
+  const { status, stdout, stderr } = spawnSync('make', [...words, target], {
+    cwd: PROJECT,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+    env: BARE,
+  })
+  return { status: status ?? 1, stdout, said: `${stdout}${stderr}` }
+}
+
+/** Steps by their short names. */
+const STEPS = {
+  rootfs: 'rootfs-builder/rootfs.js',
+  image: 'image-builder/image.js',
+  initrd: 'initrd-builder/initrd.js',
+  boot: 'scripts/boot/boot.js',
+  clean: 'scripts/clean.js',
+  setup: 'scripts/setup.js',
+  help: 'scripts/help.js',
+  install: 'scripts/install-scripts.js',
+} as const
+
+export type StepName = keyof typeof STEPS
+
+/** Start a step by hand, with these variables in its environment. Without `wait` it goes on alone. */
+export function startStep(name: StepName, variables: Variables, flags: readonly string[] = []): ChildProcess {
+  return spawn(process.execPath, [join(PROJECT, 'build', STEPS[name]), ...flags], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...BARE, ...variables },
+  })
+}
+
+/** Run a step by hand to its end. The test's own server answers meanwhile. */
+export function step(name: StepName, variables: Variables, flags: readonly string[] = []): Promise<Ended> {
+  return ended(startStep(name, variables, flags))
+}
+
+/** Wait for a process and collect what it says. */
+export function ended(child: ChildProcess): Promise<Ended> {
+  let stdout = ''
+  let stderr = ''
+  child.stdout?.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString()
+  })
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr += chunk.toString()
+  })
+  return new Promise((resolve) => {
+    child.on('close', (status) => {
+      resolve({ status: status ?? 1, stdout, said: `${stdout}${stderr}` })
+    })
+  })
+}
