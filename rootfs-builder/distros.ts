@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { ARCHES } from '../scripts/arch.ts'
+import { ARCH_NAMES } from '../scripts/arch.ts'
 import type { ArchName } from '../scripts/arch.ts'
 import { hostArch, oneOf } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
@@ -64,22 +64,14 @@ export function endOfLifeWarning({ distro, release }: Choice, today: string): st
   return `${distro.title} ${release.name} has had no security updates since ${release.endOfLife}`
 }
 
-/** The distros as a table for people: one line each, at most 80 columns. */
+/** The distros for people, in lines of at most 80 columns: releases with the default first, then the rest. */
 export function distroTable(): string {
-  const rows = [['DISTRO', 'RELEASES (default first)', 'INIT', 'ARCH'].map((text) => text)]
-  for (const distro of DISTROS) {
-    const names = distro.releases.map(({ name }) => name)
-    const ordered = [distro.defaultRelease, ...names.filter((name) => name !== distro.defaultRelease)]
-    const arches = Object.keys(ARCHES).filter((arch) => distro.arches[arch as ArchName] !== undefined)
-    rows.push([distro.name, ordered.join(' '), distro.initModes.join(' '), arches.join(' ')])
-  }
-  const widths = [0, 1, 2].map((column) => Math.max(...rows.map((row) => (row[column] ?? '').length)))
-  return rows
-    .map((row) =>
-      row
-        .map((text, column) => text.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
+  return DISTROS.flatMap(({ name, releases, defaultRelease, initModes, arches }) => {
+    const others = releases.map((release) => release.name).filter((release) => release !== defaultRelease)
+    const supported = ARCH_NAMES.filter((arch) => arches[arch] !== undefined)
+    return [
+      `${name.padEnd(12)}${[defaultRelease, ...others].join(' ')}`,
+      `${' '.repeat(12)}init: ${initModes.join(' ')}   arch: ${supported.join(' ')}`,
+    ]
+  }).join('\n')
 }

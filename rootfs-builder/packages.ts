@@ -27,7 +27,7 @@ export function parseDpkgStatus(text: string): InstalledPackage[] {
     for (const match of paragraph.matchAll(/^([A-Za-z-]+): *(.*)$/gm))
       fields.set(String(match[1]), String(match[2]))
     const name = fields.get('Package')
-    if (name === undefined || fields.get('Status') !== 'install ok installed') continue
+    if (name === undefined || !/^\S+ ok installed$/.test(fields.get('Status') ?? '')) continue
     packages.push({
       name,
       version: fields.get('Version') ?? '',

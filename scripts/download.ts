@@ -7,6 +7,9 @@ const RETRY_WAITS_MS = [300, 1000, 3000]
 /** A server that says nothing for this long is given up. */
 const SILENCE_MS = 30_000
 
+/** Answers that say there is no such file; some servers hide that behind 403. */
+const ABSENT = new Set([403, 404, 410])
+
 export type Download =
   | { readonly found: true; readonly content: Buffer }
   /** The server answered that it has no such file. */
@@ -20,8 +23,9 @@ export type Download =
  * @throws BuildError E_NETWORK when the server cannot be reached or keeps failing
  */
 export async function fetchSmall(url: string): Promise<Download> {
-  const { EnvHttpProxyAgent, request } = await import('undici')
-  const dispatcher = new EnvHttpProxyAgent({ headersTimeout: SILENCE_MS, bodyTimeout: SILENCE_MS })
+  const { EnvHttpProxyAgent, interceptors, request } = await import('undici')
+  const agent = new EnvHttpProxyAgent({ headersTimeout: SILENCE_MS, bodyTimeout: SILENCE_MS })
+  const dispatcher = agent.compose(interceptors.redirect({ maxRedirections: 5 }))
   try {
     for (let attempt = 0; ; attempt += 1) {
       const wait = RETRY_WAITS_MS[attempt]
@@ -29,7 +33,7 @@ export async function fetchSmall(url: string): Promise<Download> {
         const answer = await request(url, { dispatcher })
         const content = Buffer.from(await answer.body.arrayBuffer())
         if (answer.statusCode === 200) return { found: true, content }
-        if (answer.statusCode < 500) return { found: false, status: answer.statusCode }
+        if (ABSENT.has(answer.statusCode)) return { found: false, status: answer.statusCode }
         if (wait === undefined) throw new Error(`the server answers with status ${String(answer.statusCode)}`)
       } catch (error) {
         if (wait === undefined) throw unreachable(url, error)
@@ -37,7 +41,7 @@ export async function fetchSmall(url: string): Promise<Download> {
       await new Promise((resolve) => setTimeout(resolve, wait))
     }
   } finally {
-    await dispatcher.close()
+    await agent.close()
   }
 }
 

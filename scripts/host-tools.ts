@@ -65,6 +65,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'util-linux', dnf: 'util-linux', apk: 'setpriv' },
   },
   {
+    tool: 'setsid',
+    why: "keeps a failed tool's signals from the rest of the build",
+    targets: ['rootfs'],
+    packages: { apt: 'util-linux', dnf: 'util-linux', apk: 'setsid' },
+  },
+  {
     tool: 'flock',
     why: 'keeps two builds from writing one output',
     targets: ['rootfs', 'image', 'initrd'],

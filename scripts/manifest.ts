@@ -66,7 +66,9 @@ export function readState(output: string): OutputState | undefined {
 
 function readStates(output: string): readonly OutputState[] {
   const file = statePath(output)
-  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as OutputState[]) : []
+  const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
+  // A full disk may have left it empty; then nothing is remembered.
+  return text === '' ? [] : (JSON.parse(text) as OutputState[])
 }
 
 /** Write manifest and state of a complete output that still has its temporary name. */
@@ -90,7 +92,12 @@ export function outputStamp(file: string): string {
 /** True when the output is there, was made from these inputs, and nobody changed it since. */
 export function isCurrent(output: string, fingerprint: string): boolean {
   const state = readState(output)
-  return state !== undefined && state.fingerprint === fingerprint && state.stamp === outputStamp(output)
+  return (
+    existsSync(manifestPath(output)) &&
+    state !== undefined &&
+    state.fingerprint === fingerprint &&
+    state.stamp === outputStamp(output)
+  )
 }
 
 /** Every file that belongs to an output, itself first. */

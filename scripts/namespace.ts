@@ -13,6 +13,8 @@ import { BuildError, errnoOf } from './errors.ts'
 export const PRIVATE_NAMESPACE: readonly string[] = [
   ['setpriv', '--pdeathsig', 'KILL', '--'],
   ['unshare', '--mount', '--pid', '--fork', '--kill-child', '--'],
+  // mmdebstrap sends a hang-up to its whole process group when it fails, and that was make's and the shell's.
+  ['setsid', '--'],
 ].flat()
 
 /** Command prefix that makes the calling user root over its own subordinate ids. */

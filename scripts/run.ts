@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { appendFileSync, existsSync, readFileSync } from 'node:fs'
+import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 
@@ -59,6 +59,7 @@ export async function run(argv: Argv, options: RunOptions = {}): Promise<void> {
   if (options.logFile !== undefined) appendFileSync(options.logFile, `+ ${quote(argv)}\n`)
   if (options.verbose === true) process.stderr.write(`+ ${quote(argv)}\n`)
   const log = sinks(options)
+  const logStart = options.logFile === undefined ? 0 : statSync(options.logFile).size
   try {
     await execa(tool, rest, {
       ...baseOptions(options),
@@ -68,7 +69,7 @@ export async function run(argv: Argv, options: RunOptions = {}): Promise<void> {
       buffer: false,
     })
   } catch (error) {
-    throw commandError(argv, error, tailOf(options.logFile))
+    throw commandError(argv, error, tailOf(options.logFile, logStart))
   }
 }
 
@@ -237,10 +238,10 @@ function stderrOf(error: unknown): readonly string[] {
   return lastLines(error.stderr)
 }
 
-function tailOf(logFile: string | undefined): readonly string[] {
+/** What the tool said last: the log from the place where it was started. */
+function tailOf(logFile: string | undefined, startBytes: number): readonly string[] {
   if (logFile === undefined || !existsSync(logFile)) return []
-  // Lines of the log that begin so are commands, ours above already.
-  const said = readFileSync(logFile, 'utf8').replace(/^\+ .*\n/gm, '')
+  const said = readFileSync(logFile).subarray(startBytes).toString()
   return [...lastLines(said), `full log: ${logFile}`]
 }
 
@@ -253,7 +254,9 @@ export function lastLines(text: string, count: number = TAIL_LINES): string[] {
 /** A command line as one would type it, on one line. */
 export function quote(argv: Argv): string {
   return argv
-    .map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`).replaceAll('\n', '; ')}'`))
+    .map((word) =>
+      /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`).replaceAll('\n', '; ')}'`,
+    )
     .join(' ')
 }
 

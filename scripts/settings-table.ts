@@ -89,7 +89,7 @@ export const SETTINGS = {
     default: '',
     pattern: /^(?!-)\S+$/,
     expected: 'a git URL or a path without spaces',
-    help: 'Git repository to build the agent from, with its own make and make install',
+    help: 'Git repository to build the agent from, by its make install',
   },
   AGENT_VERSION: {
     group: 'agent',

@@ -26,6 +26,9 @@ export type RawSettings = Readonly<Record<string, string | undefined>>
 /** A check over several settings; returns one line per problem, in the form `NAME=value: what is wrong`. */
 export type SettingsCheck = (settings: Settings) => readonly string[]
 
+/** Settings that tools know by their lower-case names. */
+const PROXIES = new Set<string>(['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'])
+
 const YES = new Set(['yes', 'true', '1', 'y', 'on'])
 const NO = new Set(['no', 'false', '0', 'n', 'off'])
 
@@ -44,7 +47,7 @@ export function parseSettings(raw: RawSettings, checks: readonly SettingsCheck[]
   const problems: string[] = []
   const values: Record<string, unknown> = {}
   for (const [name, row] of Object.entries(SETTINGS) as [SettingName, SettingRow][]) {
-    const text = (raw[name] ?? raw[name.toLowerCase()] ?? '').trim()
+    const text = (raw[name] || (PROXIES.has(name) ? raw[name.toLowerCase()] : '') || '').trim()
     const outcome = parseValue(text === '' ? row.default : text, row)
     if ('problem' in outcome) problems.push(`${name}=${text}: ${outcome.problem}`)
     else values[name] = outcome.value

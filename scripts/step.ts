@@ -49,6 +49,12 @@ export async function runStep(step: Step, argv: readonly string[] = process.argv
 }
 
 function parseFlags(step: Step, argv: readonly string[]): StepArguments {
+  const negated = argv.find((word) => word.startsWith('--no-'))
+  if (negated !== undefined) {
+    throw new BuildError('E_USAGE', `unknown flag ${negated}`, {
+      hint: `${step.name}.js -h    lists the flags`,
+    })
+  }
   const switches = ['h', 'help', ...(step.switches ?? [])]
   const flags = minimist([...argv], {
     string: [...(step.valueFlags ?? []), '_'],

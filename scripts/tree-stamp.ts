@@ -21,7 +21,9 @@ export interface TreeListing {
  */
 export function listEntries(entries: readonly TreeEntry[]): TreeListing {
   const lines = entries.map(({ path, mode, uid, gid, sizeBytes, ctimeMs = 0 }) =>
-    [path, mode.toString(8), uid, gid, sizeBytes, path === '' ? 0 : ctimeMs].join('\t'),
+    [path.replaceAll('\n', '\\n'), mode.toString(8), uid, gid, sizeBytes, path === '' ? 0 : ctimeMs].join(
+      '\t',
+    ),
   )
   return { stamp: sha256(lines.join('\n')), lines }
 }

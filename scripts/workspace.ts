@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
@@ -61,13 +61,16 @@ export function isWorkspace(folder: string): boolean {
 }
 
 function refuseForeign(workDir: string): void {
-  const isForeign =
-    workDir === '/' || workDir === homedir() || (existsSync(workDir) && readdirSync(workDir).length > 0)
-  if (!isForeign) return
-  throw new BuildError('E_CONFIG', `WORKDIR=${workDir}: is a folder with other things in it`, {
-    because: ['expected a new folder, an empty one, or one that osbuilder made'],
-    hint: `make WORKDIR=${join(workDir === '/' ? '/var/tmp' : workDir, 'workdir')} …`,
-  })
+  const status = statSync(workDir, { throwIfNoEntry: false })
+  const isTaken = status !== undefined && (!status.isDirectory() || readdirSync(workDir).length > 0)
+  if (workDir !== '/' && workDir !== homedir() && !isTaken) return
+  throw new BuildError(
+    'E_CONFIG',
+    `WORKDIR=${workDir}: is not an empty folder, nor one that osbuilder made`,
+    {
+      hint: `make WORKDIR=${join(workDir === '/' ? '/var/tmp' : workDir, 'workdir')} …`,
+    },
+  )
 }
 
 /** Version of this project, for what it writes into a guest. */

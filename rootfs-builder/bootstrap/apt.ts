@@ -195,7 +195,10 @@ function explain(error: unknown, plan: AptPlan): unknown {
     })
   }
   const runner = findTool(`qemu-${ARCHES[plan.arch].qemu}-static`)
-  if (plan.arch !== hostArch() && (runner === undefined || /Exec format error|arch-test|can neither be executed/.test(said))) {
+  if (
+    plan.arch !== hostArch() &&
+    (runner === undefined || /Exec format error|arch-test|can neither be executed/.test(said))
+  ) {
     return new BuildError('E_CONFIG', `this host cannot run programs of ${plan.arch}`, {
       because: error.because,
       hint: `sudo make ARCH=${plan.arch} setup`,

@@ -58,6 +58,6 @@ function forgetLogs(guest: ProvisionContext['guest'], folder: string): void {
   for (const name of list(guest, folder)) {
     const path = `${folder}/${name}`
     if (list(guest, path).length > 0) forgetLogs(guest, path)
-    else if (/\.log$|^(btmp|wtmp|lastlog|faillog|README)$/.test(name)) remove(guest, path)
+    else if (/\.log(\.\w+)?$|^(btmp|wtmp|lastlog|faillog|README)$/.test(name)) remove(guest, path)
   }
 }

@@ -56,7 +56,14 @@ function clientOf(socket: Socket): AgentClient {
   }
   socket.on('data', (chunk) => {
     received = Buffer.concat([received, chunk])
-    const answer = parseAnswer(received)
+    let answer: ParsedAnswer | undefined
+    try {
+      answer = parseAnswer(received)
+    } catch (error) {
+      fail(error)
+      socket.destroy()
+      return
+    }
     if (answer === undefined || waiting === undefined) return
     received = received.subarray(answer.usedBytes)
     const { resolve } = waiting

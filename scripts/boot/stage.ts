@@ -119,7 +119,9 @@ function dependenciesOf(modulesDir: string, file: string): string[] {
     })
   }
   const text = readFileSync(file, 'latin1')
-  const fields = [...text.matchAll(/\0(?:depends=|softdep=pre: ?)([^\0]*)/g)].map((match) => String(match[1]))
+  const fields = [...text.matchAll(/\0(?:depends=|softdep=pre: ?)([^\0]*)/g)].map((match) =>
+    String(match[1]).replace(/\bpost:.*/, ''),
+  )
   return fields
     .flatMap((field) => field.split(/[,\s]+/))
     .filter((name) => name !== '')

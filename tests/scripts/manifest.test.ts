@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+import { appendFileSync, existsSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import t from 'tap'
+
+import {
+  filesOf,
+  isCurrent,
+  manifestPath,
+  outputStamp,
+  readManifest,
+  readState,
+  writeManifest,
+} from '../../scripts/manifest.ts'
+import type { Manifest } from '../../scripts/manifest.ts'
+
+function manifestOf(fingerprint: string): Manifest {
+  return {
+    format: 'osbuilder-manifest-1',
+    kind: 'image',
+    name: 'out',
+    fingerprint,
+    inputs: {},
+    result: { n: 1 },
+  }
+}
+
+/** All of a build but its last move. */
+function prepare(output: string, fingerprint: string): string {
+  const temporary = `${output}.new`
+  writeFileSync(temporary, `content of ${fingerprint}`)
+  writeManifest(output, temporary, manifestOf(fingerprint), outputStamp(temporary))
+  return temporary
+}
+
+function build(output: string, fingerprint: string): void {
+  renameSync(prepare(output, fingerprint), output)
+}
+
+t.test('an output that was made from these inputs is current, from others it is not', async (t) => {
+  const output = join(t.testdir(), 'out')
+  t.notOk(isCurrent(output, 'one'))
+  build(output, 'one')
+  t.ok(isCurrent(output, 'one'))
+  t.notOk(isCurrent(output, 'two'))
+  t.strictSame(readManifest(output), manifestOf('one'))
+})
+
+t.test('an output that somebody changed is not current', async (t) => {
+  const output = join(t.testdir(), 'out')
+  build(output, 'one')
+  const { atime, mtime } = statSync(output)
+  appendFileSync(output, 'x')
+  utimesSync(output, atime, mtime)
+  t.notOk(isCurrent(output, 'one'), 'longer')
+  build(output, 'one')
+  utimesSync(output, 1, 1)
+  t.notOk(isCurrent(output, 'one'), 'another time')
+  build(output, 'one')
+  rmSync(output)
+  t.notOk(isCurrent(output, 'one'), 'gone')
+})
+
+t.test('an output that was replaced by a copy of itself is not known', async (t) => {
+  const output = join(t.testdir(), 'out')
+  build(output, 'one')
+  writeFileSync(`${output}.copy`, 'content of one')
+  renameSync(`${output}.copy`, output)
+  t.equal(readState(output), undefined)
+})
+
+t.test('after a crash before the last move the old output is still known', async (t) => {
+  const output = join(t.testdir(), 'out')
+  build(output, 'one')
+  const temporary = prepare(output, 'two')
+  t.equal(readState(output)?.fingerprint, 'one')
+  t.ok(isCurrent(output, 'one'))
+  t.notOk(isCurrent(output, 'two'))
+  renameSync(temporary, output)
+  t.equal(readState(output)?.fingerprint, 'two')
+  t.ok(isCurrent(output, 'two'))
+})
+
+t.test('after two crashes in a row the output is still known', async (t) => {
+  const output = join(t.testdir(), 'out')
+  build(output, 'one')
+  rmSync(prepare(output, 'two'))
+  const temporary = prepare(output, 'three')
+  t.ok(isCurrent(output, 'one'))
+  renameSync(temporary, output)
+  t.ok(isCurrent(output, 'three'))
+})
+
+t.test('a crash of the very first build leaves no output and no state of one', async (t) => {
+  const output = join(t.testdir(), 'out')
+  rmSync(prepare(output, 'one'))
+  t.equal(readState(output), undefined)
+})
+
+t.test('a manifest of another format is no manifest', async (t) => {
+  const output = join(t.testdir({ 'out.json': '{"format":"other"}' }), 'out')
+  t.equal(readManifest(output), undefined)
+  t.equal(readManifest(`${output}2`), undefined)
+})
+
+t.test('an output without its manifest is not current, since a build would write one', async (t) => {
+  const output = join(t.testdir(), 'out')
+  build(output, 'one')
+  rmSync(manifestPath(output))
+  t.notOk(isCurrent(output, 'one'))
+})
+
+t.test('a state that a power cut left empty is no state', async (t) => {
+  const output = join(t.testdir(), 'out')
+  build(output, 'one')
+  writeFileSync(filesOf(output)[2] ?? '', '')
+  t.doesNotThrow(() => isCurrent(output, 'one'))
+})
+
+t.test('the files of an output are all there are', async (t) => {
+  const output = join(t.testdir(), 'out')
+  build(output, 'one')
+  for (const file of filesOf(output)) t.ok(existsSync(file), file)
+  t.equal(filesOf(output).length, 3)
+})

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+
+import t from 'tap'
+
+import { discard, removeStale, temporaryFor, withTemporary, writeWhole } from '../../scripts/temporary.ts'
+import { moduleUrl } from './child.ts'
+
+t.test('only a complete result gets the name', async (t) => {
+  const output = join(t.testdir(), 'new/out')
+  const result = await withTemporary(output, async (temporary) => {
+    t.notOk(existsSync(output))
+    writeFileSync(temporary, 'whole')
+    t.notOk(existsSync(output))
+    return 42
+  })
+  t.equal(result, 42)
+  t.equal(readFileSync(output, 'utf8'), 'whole')
+  t.strictSame(readdirSync(join(output, '..')), ['out'])
+})
+
+t.test('a make that fails leaves nothing, and the old result as it was', async (t) => {
+  const folder = t.testdir({ out: 'old' })
+  const making = withTemporary(join(folder, 'out'), async (temporary) => {
+    mkdirSync(temporary)
+    writeFileSync(join(temporary, 'half'), '')
+    throw new Error('no')
+  })
+  await t.rejects(making, { message: 'no' })
+  t.strictSame(readdirSync(folder), ['out'])
+  t.equal(readFileSync(join(folder, 'out'), 'utf8'), 'old')
+})
+
+t.test('a folder replaces a folder whole', async (t) => {
+  const folder = t.testdir({ out: { old: '' } })
+  await withTemporary(join(folder, 'out'), async (temporary) => {
+    mkdirSync(temporary)
+    writeFileSync(join(temporary, 'new'), '')
+  })
+  t.strictSame(readdirSync(join(folder, 'out')), ['new'])
+  t.strictSame(readdirSync(folder), ['out'])
+})
+
+t.test('what dead processes left is removed, what living ones work on is kept', async (t) => {
+  const folder = t.testdir({ mine: '', '.tmp-1-1': '', '.x.tmp': '' })
+  const dead = spawnSync('true').pid
+  const living = temporaryFor(join(folder, 'living'))
+  t.teardown(() => {
+    discard(living)
+  })
+  writeFileSync(living, '')
+  const stale = [`.out.tmp-${String(dead)}-123`, `.out.old.tmp-${String(dead)}-123`]
+  for (const name of stale) mkdirSync(join(folder, name, 'inside'), { recursive: true })
+  // The same pid at another start time is another process.
+  const reused = `.out.tmp-${String(process.pid)}-1`
+  writeFileSync(join(folder, reused), '')
+  removeStale(folder)
+  t.strictSame(readdirSync(folder).sort(), ['.tmp-1-1', '.x.tmp', basename(living), 'mine'].sort())
+  removeStale(join(folder, 'not-there'))
+})
+
+t.test('what a killed process left is removed, and not before it is dead', async (t) => {
+  const folder = t.testdir()
+  const script = `
+    import { writeFileSync } from 'node:fs'
+    import { temporaryFor } from '${moduleUrl('scripts/temporary.js')}'
+    writeFileSync(temporaryFor('${join(folder, 'out')}'), 'half')
+    console.log('ready')
+    setInterval(() => {}, 1000)`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  await once(child.stdout, 'data')
+  removeStale(folder)
+  t.equal(readdirSync(folder).length, 1)
+  child.kill('SIGKILL')
+  await once(child, 'exit')
+  removeStale(folder)
+  t.strictSame(readdirSync(folder), [])
+})
+
+t.test('a process that is told to end removes what it began and ends by that signal', async (t) => {
+  const folder = t.testdir()
+  const script = `
+    import { mkdirSync } from 'node:fs'
+    import { cleanUpOnSignals, temporaryFor } from '${moduleUrl('scripts/temporary.js')}'
+    cleanUpOnSignals()
+    mkdirSync(temporaryFor('${join(folder, 'out')}'))
+    console.log('ready')
+    setInterval(() => {}, 1000)`
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    await once(child.stdout, 'data')
+    child.kill(signal)
+    t.strictSame(await once(child, 'exit'), [null, signal])
+    t.strictSame(readdirSync(folder), [])
+  }
+})
+
+t.test('a small file is replaced in one move, also where it is a link', async (t) => {
+  const folder = t.testdir({ target: 'kept', link: t.fixture('symlink', 'target') })
+  writeWhole(join(folder, 'link'), 'new')
+  t.equal(readFileSync(join(folder, 'link'), 'utf8'), 'new')
+  t.equal(readFileSync(join(folder, 'target'), 'utf8'), 'kept')
+  t.strictSame(readdirSync(folder).sort(), ['link', 'target'])
+})
