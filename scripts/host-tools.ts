@@ -119,6 +119,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'lz4', dnf: 'lz4', apk: 'lz4' },
   },
   {
+    tool: 'depmod',
+    why: 'indexes the modules of a kernel',
+    targets: ['rootfs', 'boot'],
+    packages: { apt: 'kmod', dnf: 'kmod', apk: 'kmod' },
+  },
+  {
     tool: 'git',
     why: 'fetches the agent of AGENT_REPO',
     targets: ['rootfs'],

@@ -67,6 +67,18 @@ export const SETTINGS = {
     allowed: ['distro'],
     help: "How the rootfs is made: from a distro's packages",
   },
+  USE_DOCKER: {
+    group: 'what',
+    type: 'boolean',
+    default: 'no',
+    help: 'Build in Docker (not there yet: refused)',
+  },
+  USE_PODMAN: {
+    group: 'what',
+    type: 'boolean',
+    default: 'no',
+    help: 'Build in Podman (not there yet: refused)',
+  },
   EXTRA_PKGS: { group: 'what', type: 'words', default: '', help: 'Packages to add to the guest' },
   SECCOMP: { group: 'what', type: 'boolean', default: 'yes', help: 'Install libseccomp, which agents link' },
   DEBUG: { group: 'what', type: 'boolean', default: 'no', help: 'Show every command and its output' },

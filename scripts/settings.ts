@@ -54,6 +54,7 @@ export function parseSettings(raw: RawSettings, checks: readonly SettingsCheck[]
   }
   if (problems.length === 0) {
     const settings = Object.freeze(values) as Settings
+    problems.push(...notThereYet(settings))
     for (const check of checks) problems.push(...check(settings))
     if (problems.length === 0) return settings
   } else {
@@ -67,6 +68,14 @@ export function parseSettings(raw: RawSettings, checks: readonly SettingsCheck[]
       because: problems,
       hint: 'make help    lists every setting with its allowed values',
     },
+  )
+}
+
+/** What users of upstream may ask for and would miss: refused, because building otherwise would surprise. */
+function notThereYet(settings: Settings): string[] {
+  const engines = (['USE_DOCKER', 'USE_PODMAN'] as const).filter((name) => settings[name])
+  return engines.map(
+    (name) => `${name}=yes: building in a container is not there yet; leave it out to build on this host`,
   )
 }
 

@@ -4,8 +4,9 @@ import { mkdir } from 'node:fs/promises'
 
 import { sha256 } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
+import type { ErrorCode } from '../../scripts/errors.ts'
 import { PRIVATE_NAMESPACE } from '../../scripts/namespace.ts'
-import { findTool, requireTools, run } from '../../scripts/run.ts'
+import { requireTools, run } from '../../scripts/run.ts'
 import { ARCHES } from '../../scripts/arch.ts'
 import type { ArchName } from '../../scripts/arch.ts'
 import { hostArch } from '../../scripts/settings.ts'
@@ -114,7 +115,7 @@ export async function bootstrapApt(
       },
     )
   } catch (error) {
-    throw explain(error, plan)
+    throw explain(error, plan, options.logFile)
   } finally {
     discard(scratch)
   }
@@ -165,45 +166,57 @@ function fitsInMemory(): boolean {
   return Number(kib) * 1024 > MEMORY_NEEDED
 }
 
-/** Name what went wrong in the words of the user's settings, from what apt and dpkg said. */
-function explain(error: unknown, plan: AptPlan): unknown {
+/** What a failure is called, by what apt and dpkg said. The first that fits is the cause of the rest. */
+const FAILURES: readonly {
+  readonly said: RegExp
+  readonly code: ErrorCode
+  readonly message: string
+  readonly hint: string
+}[] = [
+  {
+    said: /Hash Sum mismatch|GPG error|is not signed|InRelease.*invalid|File has unexpected size/,
+    code: 'E_SIGNATURE',
+    message: 'the mirror served a package or index that is not the signed one',
+    hint: 'try again later or use another mirror with REPO_URL',
+  },
+  {
+    said: /Unable to fetch|Failed to fetch|Could not connect|Connection failed/,
+    code: 'E_NETWORK',
+    message: 'packages cannot be downloaded',
+    hint: 'check the network, REPO_URL and http_proxy, then run the same command again',
+  },
+]
+
+/** Lines of the log that tell a cause, not its consequences. */
+const TELLING = /^(E: (?!setup failed|mmdebstrap failed)|Err:|dpkg: error)|Hash Sum mismatch/
+
+/** Name what went wrong in the words of the user's settings. */
+function explain(error: unknown, plan: AptPlan, logFile: string): unknown {
   if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') return error
-  const said = error.because.join('\n')
+  const log = readFileSync(logFile, 'utf8')
+  const telling = [...new Set(log.split('\n').filter((line) => TELLING.test(line)))].map((line) =>
+    line.slice(0, 200),
+  )
+  const because = telling.length === 0 ? error.because : [...telling.slice(-6), `full log: ${logFile}`]
   const missing = [
-    ...said.matchAll(/Unable to locate package (\S+)|Package (\S+) has no installation candidate/g),
+    ...log.matchAll(/Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate/g),
   ]
   if (missing.length > 0) {
-    const names = missing.map((match) => String(match[1] ?? match[2]))
+    const names = [...new Set(missing.map((match) => String(match[1] ?? match[2])))]
     return new BuildError('E_INPUT', `no package ${names.join(', ')} in ${plan.suite}`, {
-      because: error.because,
+      because,
       hint: 'check EXTRA_PKGS, OS_VERSION and REPO_COMPONENTS',
       cause: error,
     })
   }
-  if (/Hash Sum mismatch|GPG error|is not signed|InRelease.*invalid|File has unexpected size/.test(said)) {
-    return new BuildError('E_SIGNATURE', 'the mirror served a package or index that is not the signed one', {
-      because: error.because,
-      hint: 'try again later or use another mirror with REPO_URL',
-      cause: error,
-    })
-  }
-  if (/Unable to fetch|Failed to fetch|Could not connect|Connection failed/.test(said)) {
-    return new BuildError('E_NETWORK', 'packages cannot be downloaded', {
-      because: error.because,
-      hint: 'check the network, REPO_URL and http_proxy, then run the same command again',
-      cause: error,
-    })
-  }
-  const runner = findTool(`qemu-${ARCHES[plan.arch].qemu}-static`)
-  if (
-    plan.arch !== hostArch() &&
-    (runner === undefined || /Exec format error|arch-test|can neither be executed/.test(said))
-  ) {
+  if (plan.arch !== hostArch() && /Exec format error|arch-test|can neither be executed/.test(log)) {
     return new BuildError('E_CONFIG', `this host cannot run programs of ${plan.arch}`, {
-      because: error.because,
+      because,
       hint: `sudo make ARCH=${plan.arch} setup`,
       cause: error,
     })
   }
-  return error
+  const failure = FAILURES.find(({ said }) => said.test(log))
+  if (failure === undefined) return error
+  return new BuildError(failure.code, failure.message, { because, hint: failure.hint, cause: error })
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
 import { ARCHES } from '../arch.ts'
@@ -62,7 +62,7 @@ async function debianKernel(
   const folder = join(workspace.cacheDir, 'boot', `kernel-${release}-${debian}-${key.slice(0, 8)}`)
   if (!existsSync(folder)) {
     report('KERNEL', `${kernelPackage} of ${release}`, 'downloading')
-    requireTools(['apt-get', 'apt-cache', 'dpkg-deb', 'tar'])
+    requireTools(['apt-get', 'apt-cache', 'dpkg-deb', 'tar', 'depmod'])
     mkdirSync(dirname(folder), { recursive: true })
     await withTemporary(folder, async (temporary) => {
       await downloadKernel(temporary, { mirror, keyring, release, debian, kernelPackage })
@@ -112,6 +112,13 @@ async function downloadKernel(folder: string, request: KernelRequest): Promise<v
   if (deb === undefined) throw new BuildError('E_INPUT', `package ${real}: apt left no file`)
   await shell`dpkg-deb --fsys-tarfile ${join(apt, deb)} | tar --extract --no-same-owner --directory ${folder}`
   await run(['rm', '-r', apt])
+  // A package holds no index of its modules; and compressed ones do not tell what they need without.
+  if (existsSync(join(folder, 'usr/lib/modules')) && !existsSync(join(folder, 'lib'))) {
+    symlinkSync('usr/lib', join(folder, 'lib'))
+  }
+  for (const version of readdirSync(join(folder, 'lib/modules'))) {
+    await run(['depmod', '--basedir', folder, version], { logFile })
+  }
 }
 
 /** The package with the kernel itself: the one with the stable name only depends on it. */

@@ -141,7 +141,7 @@ t.test(
       ],
     ]
     for (const [name, to, extra, reason] of cases) {
-      mirror.fault(/bookworm\/InRelease/, { kind: 'change', to })
+      mirror.fault(/InRelease$/, { kind: 'change', to })
       const workdir = join(scratch, 'untrusted')
       const { status, said } = await step('rootfs', { ...GOOD, WORKDIR: workdir, ...extra })
       mirror.heal()
@@ -303,6 +303,108 @@ t.test(
     t.notOk(existsSync(join(mine, 'debian_rootfs')))
   },
 )
+
+t.test('the agent comes from where the settings say: a file, an archive, a repository', async (t) => {
+  const output = join(scratch, 'agent_rootfs')
+  const repository = join(scratch, 'agent-repo')
+  mkdirSync(repository)
+  writeFileSync(join(repository, 'agent.sh'), '#!/bin/sh\necho from the repository\n', { mode: 0o755 })
+  const rules = ['all:', '\t@echo $(INIT) $(SECCOMP) $(LIBC) >built', 'install:']
+  const install = [
+    '\tinstall -D agent.sh $(DESTDIR)/usr/bin/kata-agent',
+    '\tinstall -D built $(DESTDIR)/etc/built',
+    '',
+  ]
+  writeFileSync(join(repository, 'Makefile'), [...rules, ...install].join('\n'))
+  const git = (...argv: string[]): Buffer =>
+    execFileSync('git', [
+      '-C',
+      repository,
+      '-c',
+      'user.name=t',
+      '-c',
+      'user.email=t@example.invalid',
+      ...argv,
+    ])
+  git('init', '--quiet')
+  git('add', '.')
+  git('commit', '--quiet', '--message', 'agent')
+  git('tag', 'v1')
+  const archive = join(scratch, 'agent.tar')
+  execFileSync('tar', [
+    '-cf',
+    archive,
+    '-C',
+    repository,
+    '--transform',
+    's,^,usr/bin/,;s,agent.sh,kata-agent,',
+    'agent.sh',
+  ])
+  const file = join(repository, 'agent.sh')
+  for (const source of [
+    { AGENT_SOURCE_BIN: file },
+    { AGENT_TARBALL: archive },
+    { AGENT_REPO: repository, AGENT_VERSION: 'v1' },
+  ]) {
+    const { status, said } = await step('rootfs', { ...GOOD, ...source, ROOTFS_DIR: output })
+    t.equal(status, 0, said)
+    t.match(readFileSync(join(output, 'usr/bin/kata-agent'), 'utf8'), 'from the repository')
+    t.notMatch(said, 'bundled')
+  }
+  t.equal(readFileSync(join(output, 'etc/built'), 'utf8'), 'no yes musl\n', 'its make was told the settings')
+  t.notOk(existsSync(join(repository, 'built')), "the user's checkout was only read")
+  const asInit = await step('rootfs', { ...GOOD, AGENT_SOURCE_BIN: '/nowhere', ROOTFS_DIR: output })
+  t.match(asInit.said, 'AGENT_SOURCE_BIN=/nowhere: no such file')
+})
+
+t.test('policy, modules, hooks and extra settings are laid into the guest', async (t) => {
+  const output = join(scratch, 'extras_rootfs')
+  const policy = join(scratch, 'mine.rego')
+  writeFileSync(policy, 'package agent_policy\n')
+  const modules = join(scratch, '6.1.0-test')
+  mkdirSync(join(modules, 'kernel'), { recursive: true })
+  writeFileSync(join(modules, 'kernel/x.ko'), 'x')
+  writeFileSync(join(modules, 'modules.dep'), 'kernel/x.ko:\n')
+  symlinkSync('/usr/src/linux', join(modules, 'build'))
+  const hooks = join(scratch, 'hooks.tar')
+  execFileSync('tar', [
+    '-cf',
+    hooks,
+    '-C',
+    scratch,
+    '--transform',
+    's,mine.rego,usr/share/oci/hooks/prestart/hook,',
+    'mine.rego',
+  ])
+  const settings = {
+    AGENT_POLICY: 'yes',
+    AGENT_POLICY_FILE: policy,
+    KERNEL_MODULES_DIR: modules,
+    GUEST_HOOKS_TARBALL: hooks,
+    CONFIDENTIAL_GUEST: 'yes',
+    KEEP_PACKAGE_DB: 'no',
+  }
+  const { status, said } = await step('rootfs', { ...GOOD, ...settings, ROOTFS_DIR: output }, ['-d'])
+  t.equal(status, 0, said)
+  const has = (path: string): boolean =>
+    lstatSync(join(output, path), { throwIfNoEntry: false }) !== undefined
+  for (const path of [
+    'etc/kata-opa/mine.rego',
+    'etc/kata-opa/default-policy.rego',
+    'usr/lib/modules/6.1.0-test/kernel/x.ko',
+  ]) {
+    t.ok(has(path), path)
+  }
+  t.ok(has('usr/share/oci/hooks/prestart/hook'))
+  t.notOk(has('usr/lib/modules/6.1.0-test/build'), 'a link to the host')
+  t.notOk(has('var/lib/dpkg'), 'the package database is dropped when asked')
+  t.notOk(has('usr/lib/systemd/system/systemd-udevd.service'), 'units are deleted when asked')
+  t.match(readFileSync(join(output, 'etc/fstab'), 'utf8'), 'tmpfs /run tmpfs')
+  t.ok(
+    (JSON.parse(readFileSync(`${output}.json`, 'utf8')) as { result: { packages: unknown[] } }).result
+      .packages.length > 100,
+  )
+})
 
 t.test('an archive cannot write outside of the rootfs', async (t) => {
   const outside = join(scratch, 'outside')
