@@ -1,15 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import {
-  chmodSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+
+import fsExtra from 'fs-extra'
 
 import { report } from './log.ts'
 import { PROJECT_ROOT } from './paths.ts'
@@ -49,10 +42,10 @@ function main(): Promise<void> {
   for (const room of ROOMS) {
     const built = join(target, 'build', room)
     rmSync(built, { recursive: true, force: true })
-    cpSync(join(PROJECT_ROOT, 'build', room), built, { recursive: true })
+    fsExtra.copySync(join(PROJECT_ROOT, 'build', room), built)
     copyData(room, target)
   }
-  cpSync(join(PROJECT_ROOT, 'package.json'), join(target, 'package.json'))
+  fsExtra.copySync(join(PROJECT_ROOT, 'package.json'), join(target, 'package.json'))
   copyRuntimePackages(target)
   for (const [name, step] of Object.entries(COMMANDS)) writeCommand(join(target, name), step)
   report('INSTALL', target)
@@ -72,7 +65,7 @@ function writeCommand(file: string, step: string): void {
 
 function copyData(room: string, target: string): void {
   for (const entry of readdirSync(join(PROJECT_ROOT, room), { recursive: true, encoding: 'utf8' })) {
-    if (DATA.test(entry)) cpSync(join(PROJECT_ROOT, room, entry), join(target, room, entry))
+    if (DATA.test(entry)) fsExtra.copySync(join(PROJECT_ROOT, room, entry), join(target, room, entry))
   }
 }
 
@@ -83,6 +76,6 @@ function copyRuntimePackages(target: string): void {
   }
   for (const [path, { dev }] of Object.entries(lock.packages)) {
     if (path === '' || dev === true || !existsSync(join(PROJECT_ROOT, path))) continue
-    cpSync(join(PROJECT_ROOT, path), join(target, path), { recursive: true })
+    fsExtra.copySync(join(PROJECT_ROOT, path), join(target, path))
   }
 }

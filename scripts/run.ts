@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import type { Readable, Writable } from 'node:stream'
+import type { Writable } from 'node:stream'
 
 import { BuildError } from './errors.ts'
 import { packageHint } from './host-tools.ts'
@@ -133,9 +133,6 @@ export async function startFilter(argv: Argv, outputFile: string): Promise<Filte
 }
 
 export interface Background {
-  readonly pid: number | undefined
-  readonly stdin: Writable | null
-  readonly stdout: Readable | null
   /** Settles with the exit status when the tool ends, however it ends. */
   readonly exit: Promise<number>
   readonly kill: () => void
@@ -161,9 +158,6 @@ export async function startBackground(
     reject: false,
   })
   return {
-    pid: child.pid,
-    stdin: child.stdin,
-    stdout: child.stdout,
     exit: child.then((result) => result.exitCode ?? 1),
     kill: () => {
       child.kill('SIGKILL')

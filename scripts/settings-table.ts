@@ -295,6 +295,12 @@ export const SETTINGS = {
     default: '',
     help: 'Words to add to the kernel command line',
   },
+  BOOT_COMMAND: {
+    group: 'boot',
+    type: 'text',
+    default: '',
+    help: 'Shell command to run in the guest; it fails the boot when it fails',
+  },
   BOOT_DISK: {
     group: 'boot',
     type: 'choice',

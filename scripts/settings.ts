@@ -166,18 +166,6 @@ export function toolEnvironment(extra: RawSettings = {}): Record<string, string>
   return { ...environment, ...(definedOnly(extra) as Record<string, string>) }
 }
 
-/** Who called `sudo`, or undefined when nobody did. */
-export function sudoCaller(): { readonly uid: number; readonly gid: number } | undefined {
-  const uid = Number(process.env['SUDO_UID'] ?? '')
-  const gid = Number(process.env['SUDO_GID'] ?? '')
-  return process.env['SUDO_UID'] !== undefined && uid > 0 ? { uid, gid } : undefined
-}
-
-/** True in a continuous-integration run, where nobody is there to press a key. */
-export function isCi(): boolean {
-  return (process.env['CI'] ?? '') !== ''
-}
-
 /** The machine's own architecture by its `uname -m` name. */
 export function hostArch(): keyof typeof ARCHES {
   const names: Readonly<Record<string, keyof typeof ARCHES>> = {

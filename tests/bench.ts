@@ -70,8 +70,11 @@ const cases: readonly Case[] = [
       run: () => {
         const target = join(PROJECT, 'workdir', 'bench-plain')
         rmSync(target, { recursive: true, force: true })
+        // The same suites: updates and security replace packages and cost their own indexes.
+        const sources = ['bookworm', 'bookworm-updates'].map((suite) => `'deb ${MIRROR} ${suite} main'`)
+        sources.push(`'deb ${MIRROR}-security bookworm-security main'`)
         const seconds = timed(
-          `mmdebstrap --quiet --variant=required --include=${PACKAGES} bookworm '${target}' '${MIRROR}'`,
+          `mmdebstrap --quiet --variant=required --include=${PACKAGES} bookworm '${target}' ${sources.join(' ')}`,
         )
         rmSync(target, { recursive: true, force: true })
         return seconds

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import { exists, readText, writeText } from '../guest.ts'
+import { exists, makeFolder, readText, writeText } from '../guest.ts'
 import type { ProvisionContext } from './context.ts'
 
 /** Distros differ in where they keep these; a rootfs of the user's may be any of them. */
 const CONFIGS = ['etc/chrony/chrony.conf', 'etc/chrony.conf']
 const UNITS = ['chrony.service', 'chronyd.service']
+
+/** Where chronyd keeps drift and logs; packages leave the second to systemd. */
+const FOLDERS = ['var/lib/chrony', 'var/log/chrony']
 
 /** The line above what is ours: what follows it is replaced, so that provisioning twice adds nothing. */
 const MARK = '# The clock of the host, through the hypervisor.'
@@ -30,6 +33,8 @@ export function configureChrony({ guest }: ProvisionContext): void {
       exists(guest, path),
     )
     if (shipped === undefined) continue
+    // systemd mounts over these and fails when one is not there: 226/NAMESPACE, and a clock that drifts.
+    for (const folder of FOLDERS) makeFolder(guest, folder, 0o750)
     writeText(guest, `etc/systemd/system/${unit}.d/10-guest.conf`, dropIn(readText(guest, shipped)))
   }
 }

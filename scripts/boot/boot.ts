@@ -260,6 +260,7 @@ async function prove(
       const ready = await agent.ask('ready')
       const readyMs = Date.now() - startMs
       const facts = await askFacts(agent)
+      if (settings.BOOT_COMMAND !== '') await runInGuest(agent, settings.BOOT_COMMAND)
       await agent.ask('poweroff')
       agent.close()
       return { readyMs, facts, ready: ready.text }
@@ -279,6 +280,18 @@ async function prove(
     await qemu.exit
     closeSync(descriptor)
   }
+}
+
+/** @throws BuildError E_BOOT with what the command said when its status is not 0 */
+async function runInGuest(agent: AgentClient, command: string): Promise<void> {
+  const { status, text } = await agent.ask('run', ['/bin/sh', '-c', command, ''].join('\0'))
+  if (status !== 0) {
+    throw new BuildError(
+      'E_BOOT',
+      `BOOT_COMMAND ended with status ${String(status)} in the guest: ${text.trim()}`,
+    )
+  }
+  process.stdout.write(text === '' || text.endsWith('\n') ? text : `${text}\n`)
 }
 
 interface GuestReport {

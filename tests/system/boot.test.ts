@@ -61,6 +61,24 @@ if (only !== 'initrd') {
     t.end()
   })
 
+  t.test('in the guest no unit fails, and chronyd starts and looks for the clock of the host', (t) => {
+    const settings = { ...COMMON, AGENT_INIT: 'no', BOOT: 'image' }
+    t.equal(make('image', settings).status, 0)
+    const quiet = 'test -z "`systemctl --failed --no-legend`"'
+    // QEMU without KVM has no such clock: the unit's condition is lifted, and chronyd must get so far as to miss it.
+    const drop =
+      'mkdir -p /run/systemd/system/chrony.service.d && echo "[Unit]\nConditionPathExists=" >/run/systemd/system/chrony.service.d/99.conf'
+    const start =
+      'systemctl daemon-reload; systemctl start chrony; journalctl -u chrony -o cat | grep "Could not open /dev/ptp0"'
+    const booted = make('boot', { ...settings, BOOT_COMMAND: `${quiet} && ${drop} && ${start}` })
+    t.equal(booted.status, 0, booted.said)
+    t.match(booted.stdout, 'Could not open /dev/ptp0')
+    const failing = make('boot', { ...settings, BOOT_COMMAND: 'echo out of luck; exit 3' })
+    t.not(failing.status, 0)
+    t.match(failing.said, 'BOOT_COMMAND ended with status 3 in the guest: out of luck')
+    t.end()
+  })
+
   t.test('a guest whose root cannot be found is a failed boot that shows its last words', (t) => {
     const settings = {
       ...COMMON,
