@@ -104,8 +104,18 @@ async function inUserNamespace(): Promise<number> {
   return child.exit
 }
 
+/** The system refuses this user a path. */
+const FORBIDDEN = new Set(['EACCES', 'EPERM', 'EROFS'])
+
 async function asBuildError(error: unknown): Promise<unknown> {
-  if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') return error
+  const errno = errnoOf(error)
+  if (!(error instanceof BuildError) && error instanceof Error && FORBIDDEN.has(errno ?? '')) {
+    return new BuildError('E_PERMISSION', error.message, {
+      hint: 'ls -ld the path; a folder that sudo made is built in with sudo, or give another WORKDIR',
+      cause: error,
+    })
+  }
+  if (errno !== 'ENOSPC' && errno !== 'EDQUOT') return error
   const { fullError } = await import('./run.ts')
   return fullError(error instanceof Error ? error.message : String(error), error)
 }

@@ -291,6 +291,8 @@ t.test(
         {
           encoding: 'utf8',
           cwd: '/',
+          // What make exported for this test run is not this user's.
+          env: { PATH: process.env['PATH'] },
           stdio: ['ignore', 'pipe', 'pipe'],
         },
       )
