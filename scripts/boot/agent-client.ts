@@ -22,14 +22,22 @@ const RETRY_MS = 20
 /**
  * Connect to the agent's channel. QEMU makes the socket when it starts, and keeps what is sent until the
  * agent reads it, so the first question may be asked before the guest is up.
+ *
+ * @param over ends the connection, or the attempts to make it
  */
-export async function connectAgent(socketPath: string, timeoutMs: number): Promise<AgentClient> {
+export async function connectAgent(
+  socketPath: string,
+  timeoutMs: number,
+  over?: AbortSignal,
+): Promise<AgentClient> {
   const deadline = Date.now() + timeoutMs
   for (;;) {
     try {
-      return clientOf(await opened(socketPath))
+      const socket = await opened(socketPath)
+      over?.addEventListener('abort', () => socket.destroy())
+      return clientOf(socket)
     } catch (error) {
-      if (Date.now() > deadline) throw error
+      if (Date.now() > deadline || over?.aborted === true) throw error
       await new Promise((resolve) => setTimeout(resolve, RETRY_MS))
     }
   }

@@ -249,14 +249,18 @@ async function prove(
   const qemu = await startBackground(qemuArgv(request), { cwd: folder, logFile })
   const timeoutMs = (settings.BOOT_TIMEOUT ?? 120) * 1000
   const descriptor = openSync(folder, 'r')
+  const late = rejectAfter(timeoutMs, `the agent was not ready after ${String(timeoutMs / 1000)} s`)
+  const over = new AbortController()
   try {
+    void qemu.exit.then(() => {
+      over.abort()
+    })
     const ended = qemu.exit.then((status) => {
       throw new BuildError('E_BOOT', `QEMU ended with status ${String(status)} before the agent was ready`)
     })
-    const late = rejectAfter(timeoutMs, `the agent was not ready after ${String(timeoutMs / 1000)} s`)
     // The folder by its descriptor: a path that is short, however deep WORKDIR lies.
     const socket = `/proc/${String(process.pid)}/fd/${String(descriptor)}/agent.sock`
-    const talk = connectAgent(socket, timeoutMs).then(async (agent) => {
+    const talk = connectAgent(socket, timeoutMs, over.signal).then(async (agent) => {
       const ready = await agent.ask('ready')
       const readyMs = Date.now() - startMs
       const facts = await askFacts(agent)
@@ -266,7 +270,6 @@ async function prove(
       return { readyMs, facts, ready: ready.text }
     })
     const { readyMs, facts, ready } = await Promise.race([talk, ended, late.promise])
-    late.cancel()
     const cleanEnd = await Promise.race([qemu.exit.then(() => true), sleep(POWEROFF_MS).then(() => false)])
     if (!cleanEnd) warn('the guest did not power off when it was asked to')
     const init = /^init=(.*)$/m.exec(ready)?.[1] ?? ''
@@ -276,6 +279,9 @@ async function prove(
   } catch (error) {
     throw explain(error, { consoleFile, logFile, workspace, artifact })
   } finally {
+    // Nothing that waits may keep this process after the guest.
+    late.cancel()
+    over.abort()
     qemu.kill()
     await qemu.exit
     closeSync(descriptor)
