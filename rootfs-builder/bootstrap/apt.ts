@@ -26,17 +26,28 @@ export interface AptPlan {
   readonly index: AptIndex
 }
 
-/** What a guest does without; the licences of Debian packages stay. */
-const DOCUMENTS = [
-  'path-exclude=/usr/share/man/*',
-  'path-exclude=/usr/share/info/*',
-  'path-exclude=/usr/share/locale/*',
-  'path-include=/usr/share/locale/locale.alias',
-  'path-exclude=/usr/share/lintian/*',
-  'path-exclude=/usr/share/bug/*',
-  'path-exclude=/usr/share/doc/*',
-  'path-include=/usr/share/doc/*/copyright',
-]
+/** Folders of /usr/share that a guest does without, and what stays in them: the licences of the packages. */
+const DOCUMENTS = ['man', 'info', 'locale', 'lintian', 'bug', 'doc']
+const KEPT_DOCUMENTS = ['locale/locale.alias', 'doc/*/copyright']
+
+/**
+ * Leave the documents out, as dpkg's path-exclude does.
+ *
+ * Given to mmdebstrap itself, path-exclude makes it pass what it extracts first through a filter that
+ * takes 6 of 18 seconds. Here dpkg gets it for all that it installs, and a hook removes what was extracted.
+ */
+const WITHOUT_DOCUMENTS = [
+  `cat >> "$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap" <<'END'`,
+  ...DOCUMENTS.map((name) => `path-exclude=/usr/share/${name}/*`),
+  ...KEPT_DOCUMENTS.map((path) => `path-include=/usr/share/${path}`),
+  'END',
+  'cd "$1/usr/share"',
+  `for folder in ${DOCUMENTS.join(' ')}; do`,
+  '  [ -d "$folder" ] && [ ! -L "$folder" ] || continue',
+  `  find "$folder" ! -type d ${KEPT_DOCUMENTS.map((path) => `! -path '${path}'`).join(' ')} -delete`,
+  '  find "$folder" -mindepth 1 -type d -empty -delete',
+  'done',
+].join('\n')
 
 /** Memory that must be free before a tree is made in it: tree, packages and lists, and as much again. Unit: bytes. */
 const MEMORY_NEEDED = 3 * 1024 * 1024 * 1024
@@ -150,7 +161,7 @@ function mmdebstrapArgv(plan: AptPlan): string[] {
     ['--aptopt=Acquire::Retries "5"', '--aptopt=Acquire::http::Timeout "30"'],
     ['--aptopt=Acquire::Languages "none"'],
     ['--dpkgopt=force-unsafe-io'],
-    plan.keepDocs ? [] : DOCUMENTS.map((line) => `--dpkgopt=${line}`),
+    plan.keepDocs ? [] : `--extract-hook=${WITHOUT_DOCUMENTS}`,
     [plan.suite, '-'],
     sourceLines(plan.index.suites, plan.components),
   ].flat()
