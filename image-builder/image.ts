@@ -3,8 +3,9 @@ import { closeSync, ftruncateSync, openSync, statSync, writeSync } from 'node:fs
 import { basename, join, resolve } from 'node:path'
 
 import { commonAdditions } from '../scripts/additions.ts'
-import { codeDigest, fingerprint, sha256, sha256File } from '../scripts/digest.ts'
+import { codeDigest, fingerprint, sha256 } from '../scripts/digest.ts'
 import { BuildError } from '../scripts/errors.ts'
+import { hashBehind } from '../scripts/hash-behind.ts'
 import { withLock } from '../scripts/lock.ts'
 import { bytes, report, seconds } from '../scripts/log.ts'
 import { isCurrent, outputStamp, writeManifest } from '../scripts/manifest.ts'
@@ -86,8 +87,8 @@ async function main(given: StepArguments): Promise<void> {
       removeLeftovers(workspace)
       const made = await withTemporary(output, async (temporary) => {
         const image = await planImage(chosen, rootfs)
-        writeImage(temporary, image)
-        const result = describeImage(temporary, image, rootfs)
+        const digest = await writeImage(temporary, image)
+        const result = describeImage(temporary, digest, image, rootfs)
         writeManifest(
           output,
           temporary,
@@ -172,22 +173,27 @@ function uuidFrom(text: string): string {
   ].join('-')
 }
 
-function writeImage(file: string, { layout, plan }: PlannedImage): void {
+/** Returns the sha256 of the image. */
+async function writeImage(file: string, { layout, plan }: PlannedImage): Promise<string> {
   const descriptor = openSync(file, 'wx', 0o644)
+  const hash = hashBehind(file, layout.imageBytes)
   try {
     ftruncateSync(descriptor, layout.imageBytes)
     for (const piece of layout.pieces)
       writeSync(descriptor, piece.bytes, 0, piece.bytes.length, piece.offsetBytes)
-    writeExt4(descriptor, layout.filesystemOffsetBytes, plan)
+    writeExt4(descriptor, layout.filesystemOffsetBytes, plan, hash.reach)
+    hash.reach(layout.imageBytes)
+    return await hash.digest()
   } finally {
     closeSync(descriptor)
+    await hash.stop()
   }
 }
 
-function describeImage(file: string, image: PlannedImage, rootfs: SourceRootfs) {
+function describeImage(file: string, digest: string, image: PlannedImage, rootfs: SourceRootfs) {
   const { layout, plan } = image
   return {
-    sha256: sha256File(file),
+    sha256: digest,
     sizeBytes: layout.imageBytes,
     allocatedBytes: statSync(file).blocks * 512,
     filesystem: {

@@ -6,7 +6,9 @@ import { basename, dirname, join } from 'node:path'
 import { sha256 } from '../scripts/digest.ts'
 import { BuildError } from '../scripts/errors.ts'
 import { readState } from '../scripts/manifest.ts'
-import { changedPaths, listTree, readListing } from '../scripts/tree-stamp.ts'
+import { changedPaths, listEntries, readListing } from '../scripts/tree-stamp.ts'
+import { readTree } from '../scripts/tree.ts'
+import type { TreeEntry } from '../scripts/tree.ts'
 
 /** An edited tree's first changes that an error names. */
 const NAMED_CHANGES = 5
@@ -37,12 +39,17 @@ export function refuseForeignFolder(output: string): void {
   )
 }
 
-/** @throws BuildError E_INPUT when a rebuild would lose what the user changed in the rootfs */
-export function protectEdits(output: string): void {
+/**
+ * The entries of a rootfs that we built and nobody changed since; undefined when there is none.
+ *
+ * @throws BuildError E_INPUT when a rebuild would lose what the user changed in the rootfs
+ */
+export function protectEdits(output: string): readonly TreeEntry[] | undefined {
   const state = readState(output)
-  if (state === undefined || !existsSync(output)) return
-  const now = listTree(output)
-  if (now.stamp === state.stamp) return
+  if (state === undefined || !existsSync(output)) return undefined
+  const entries = readTree(output)
+  const now = listEntries(entries)
+  if (now.stamp === state.stamp) return entries
   const kept = listingPath(output)
   const before = existsSync(kept) ? readListing(kept) : []
   const isThatListing = sha256(before.join('\n')) === state.stamp

@@ -1,24 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
 
 import { epochSeconds } from '../scripts/epoch.ts'
 import { withLock } from '../scripts/lock.ts'
 import { note, report, seconds, warn } from '../scripts/log.ts'
-import { readState, writeManifest } from '../scripts/manifest.ts'
+import { readState, writeManifest, writeState } from '../scripts/manifest.ts'
 import { PROJECT_ROOT } from '../scripts/paths.ts'
 import { readSettings } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { runStep } from '../scripts/step.ts'
 import type { StepArguments } from '../scripts/step.ts'
-import { discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
-import { listTree, settleTimes } from '../scripts/tree-stamp.ts'
+import { changeFolder, discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
+import { listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
+import type { TreeListing } from '../scripts/tree-stamp.ts'
+import { readTree } from '../scripts/tree.ts'
+import type { TreeEntry } from '../scripts/tree.ts'
 import { openWorkspace, projectVersion, removeLeftovers } from '../scripts/workspace.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { checkAgentSettings, resolveAgent } from './agent-source.ts'
 import { resolveIndex } from './bootstrap/apt-index.ts'
-import { aptEpochSeconds, bootstrapApt, sourceLines, unpackBase } from './bootstrap/apt.ts'
+import { baseTar, evict, hasBase, unpackBase } from './base-tree.ts'
+import { aptEpochSeconds, bootstrapApt, sourceLines } from './bootstrap/apt.ts'
 import type { AptPlan } from './bootstrap/apt.ts'
+import { applyDelta, deltaRows, deltaTar, findDelta, saveDelta, undoDelta } from './delta.ts'
+import type { DeltaRow } from './delta.ts'
 import { selectPackages, suitesOf } from './distro.ts'
 import { checkChoice, choose, distroTable, endOfLifeWarning } from './distros.ts'
 import type { Choice } from './distros.ts'
@@ -27,6 +33,7 @@ import type { Guest } from './guest.ts'
 import { dpkgPackages } from './packages.ts'
 import type { InstalledPackage } from './packages.ts'
 import { baseFingerprint, describeInputs, rootfsFingerprint } from './inputs.ts'
+import type { RootfsInputs } from './inputs.ts'
 import { PROVISION_STEPS } from './provision/steps.ts'
 import type { ProvisionContext } from './provision/context.ts'
 
@@ -50,6 +57,12 @@ Every other setting comes from the environment; "make help" lists them.
 
 /** Base trees that are kept for other settings; the least recently used go first. */
 const KEPT_BASES = 6
+
+/** What provisioning made of them, for as many settings. */
+const KEPT_DELTAS = 24
+
+/** Part of a tree's entries above which starting from the base tree is as quick as undoing a delta. */
+const LARGEST_DELTA = 0.5
 
 await runStep({
   name: 'rootfs',
@@ -127,24 +140,18 @@ async function buildRootfs(settings: Settings, choice: Choice): Promise<void> {
   await withLock(workspace, output, 'exclusive', async () => {
     removeLeftovers(workspace)
     if (readState(output)?.fingerprint === fingerprint) return
-    protectEdits(output)
+    const unedited = protectEdits(output)
     writeFileSync(logFile, '')
-    await withTemporary(output, async (temporary) => {
-      mkdirSync(temporary)
-      const guest: Guest = { root: temporary }
-      await bootstrap(build, temporary, baseFingerprint(inputs), title)
-      const packages = dpkgPackages(guest)
-      const scratchDir = temporaryFor(`${output}.scratch`)
-      mkdirSync(scratchDir)
-      try {
-        await provision(build, { guest, agent, version, epochSeconds: epoch, scratchDir })
-      } finally {
-        discard(scratchDir)
-      }
-      settleTimes(temporary, epoch, startMs)
-      finish(build, temporary, { fingerprint, inputs, packages })
-      report('ROOTFS', title, `${String(packages.length)} packages`, seconds(Date.now() - startMs))
+    const packages = await makeTree(build, {
+      base: baseFingerprint(inputs),
+      inputs,
+      fingerprint,
+      unedited,
+      title,
+      startMs,
+      context: { agent, version, epochSeconds: epoch },
     })
+    report('ROOTFS', title, `${String(packages)} packages`, seconds(Date.now() - startMs))
   })
   if (agent.kind === 'bundled') {
     note('the guest has the bundled agent, for trying out only; AGENT_SOURCE_BIN names a real one')
@@ -181,12 +188,96 @@ async function planBase(
   }
 }
 
+interface Wanted {
+  /** Fingerprint of the base tree. */
+  readonly base: string
+  readonly fingerprint: string
+  readonly inputs: RootfsInputs
+  /** Entries of the rootfs that is there, when it is ours to change. */
+  readonly unedited: readonly TreeEntry[] | undefined
+  readonly title: string
+  readonly startMs: number
+  readonly context: Pick<ProvisionContext, 'agent' | 'version' | 'epochSeconds'>
+}
+
+/** Make the rootfs the shortest way: from the one that is there, else from the base tree. Returns its number of packages. */
+async function makeTree(build: Build, wanted: Wanted): Promise<number> {
+  const { output, workspace } = build
+  const { cacheDir } = workspace
+  const stored = baseTar(cacheDir, wanted.base)
+  const last = readState(output)?.fingerprint
+  const delta = last === undefined ? undefined : findDelta(cacheDir, last, wanted.base)
+  if (wanted.unedited === undefined || last === undefined || delta === undefined || !hasBase(stored)) {
+    return await withTemporary(output, async (temporary) => {
+      mkdirSync(temporary)
+      await bootstrap(build, temporary, stored, wanted.title)
+      return await fill(build, wanted, temporary, readTree(temporary), [])
+    })
+  }
+  const before = wanted.unedited
+  let packages = 0
+  await changeFolder(
+    output,
+    async (temporary) => {
+      await undoDelta(temporary, delta.rows, stored)
+      packages = await fill(build, wanted, temporary, before, delta.rows)
+    },
+    async (temporary) => {
+      await undoDelta(temporary, deltaRows(before, readTree(temporary), delta.rows), stored)
+      await applyDelta(temporary, delta, deltaTar(cacheDir, last))
+      const { lines, stamp } = listTree(temporary)
+      writeFileSync(listingPath(output), lines.join('\n'))
+      writeState(output, temporary, last, stamp)
+    },
+  )
+  return packages
+}
+
+/**
+ * Turn a base tree into the rootfs. Returns its number of packages.
+ *
+ * @param before entries of the tree, all of whose changes since are in `undone`
+ * @param undone rows of the delta that was undone to get the base tree
+ */
+async function fill(
+  build: Build,
+  wanted: Wanted,
+  tree: string,
+  before: readonly TreeEntry[],
+  undone: readonly DeltaRow[],
+): Promise<number> {
+  const { cacheDir } = build.workspace
+  const guest: Guest = { root: tree }
+  const packages = dpkgPackages(guest)
+  const known = findDelta(cacheDir, wanted.fingerprint, wanted.base)
+  if (known === undefined) {
+    const scratchDir = temporaryFor(`${build.output}.scratch`)
+    mkdirSync(scratchDir)
+    try {
+      await provision(build, { guest, scratchDir, ...wanted.context })
+    } finally {
+      discard(scratchDir)
+    }
+    settleTimes(tree, wanted.context.epochSeconds, wanted.startMs)
+  } else {
+    await applyDelta(tree, known, deltaTar(cacheDir, wanted.fingerprint))
+  }
+  const entries = readTree(tree)
+  if (known === undefined) {
+    const rows = deltaRows(before, entries, undone)
+    if (rows.length < entries.length * LARGEST_DELTA) {
+      await saveDelta(cacheDir, wanted.fingerprint, tree, { base: wanted.base, rows })
+      evict(deltaTar(cacheDir, wanted.fingerprint), KEPT_DELTAS)
+    }
+  }
+  finish(build, tree, wanted, { packages, listing: listEntries(entries) })
+  return packages.length
+}
+
 /** Fill the folder with the distro's packages: from the base tree in the cache, made first when there is none. */
-async function bootstrap(build: Build, folder: string, baseKey: string, title: string): Promise<void> {
-  const { plan, workspace, settings, logFile } = build
-  const stored = join(workspace.cacheDir, 'base', `${baseKey}.tar`)
-  if (existsSync(stored)) {
-    utimesSync(stored, new Date(), new Date())
+async function bootstrap(build: Build, folder: string, stored: string, title: string): Promise<void> {
+  const { plan, settings, logFile } = build
+  if (hasBase(stored)) {
     await unpackBase(stored, folder)
     return
   }
@@ -195,15 +286,7 @@ async function bootstrap(build: Build, folder: string, baseKey: string, title: s
   await withTemporary(stored, (tarFile) =>
     bootstrapApt(plan, folder, tarFile, { logFile, verbose: settings.DEBUG }),
   )
-  evictBases(dirname(stored))
-}
-
-function evictBases(folder: string): void {
-  const ages = readdirSync(folder)
-    .filter((name) => /^[0-9a-f]{64}\.tar$/.test(name))
-    .map((name) => ({ name, usedMs: statSync(join(folder, name)).mtimeMs }))
-    .sort((a, b) => b.usedMs - a.usedMs)
-  for (const { name } of ages.slice(KEPT_BASES)) rmSync(join(folder, name), { force: true })
+  evict(stored, KEPT_BASES)
 }
 
 async function provision(
@@ -231,22 +314,16 @@ async function provision(
   for (const step of PROVISION_STEPS) await step.run(context)
 }
 
-interface Finished {
-  readonly fingerprint: string
-  readonly inputs: Awaited<ReturnType<typeof describeInputs>>
-  readonly packages: readonly InstalledPackage[]
-}
-
 function finish(
   { output, plan, choice }: Build,
-  temporary: string,
-  { fingerprint, inputs, packages }: Finished,
+  tree: string,
+  { fingerprint, inputs }: Wanted,
+  { packages, listing }: { readonly packages: readonly InstalledPackage[]; readonly listing: TreeListing },
 ): void {
-  const listing = listTree(temporary)
   writeFileSync(listingPath(output), listing.lines.join('\n'))
   writeManifest(
     output,
-    temporary,
+    tree,
     {
       format: 'osbuilder-manifest-1',
       kind: 'rootfs',

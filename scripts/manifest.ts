@@ -73,14 +73,16 @@ function readStates(output: string): readonly OutputState[] {
 
 /** Write manifest and state of a complete output that still has its temporary name. */
 export function writeManifest(output: string, temporary: string, manifest: Manifest, stamp: string): void {
+  writeState(output, temporary, manifest.fingerprint, stamp)
+  writeWhole(manifestPath(output), `${JSON.stringify(manifest, null, 2)}\n`)
+}
+
+/** Remember an output that still has its temporary name, beside the one that has the name. */
+export function writeState(output: string, temporary: string, fingerprint: string, stamp: string): void {
   const inode = lstatSync(temporary, { bigint: true }).ino.toString()
   const current = readState(output)
-  const states = [
-    { fingerprint: manifest.fingerprint, inode, stamp },
-    ...(current === undefined ? [] : [current]),
-  ]
+  const states = [{ fingerprint, inode, stamp }, ...(current === undefined ? [] : [current])]
   writeWhole(statePath(output), `${JSON.stringify(states satisfies OutputState[])}\n`)
-  writeWhole(manifestPath(output), `${JSON.stringify(manifest, null, 2)}\n`)
 }
 
 /** Size and time of a file, which change when somebody writes it. */

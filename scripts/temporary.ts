@@ -62,6 +62,33 @@ export async function withTemporary<Result>(
   }
 }
 
+/**
+ * Change the folder at `path` under a temporary name, so that a killed process leaves no half-changed
+ * folder of that name, but none.
+ *
+ * @param recover makes the folder what it was after `change` failed; then it gets its name back
+ */
+export async function changeFolder(
+  path: string,
+  change: (temporaryPath: string) => Promise<void>,
+  recover: (temporaryPath: string) => Promise<void>,
+): Promise<void> {
+  const temporary = temporaryFor(path)
+  renameSync(path, temporary)
+  try {
+    try {
+      await change(temporary)
+    } catch (error) {
+      await recover(temporary)
+      renameSync(temporary, path)
+      throw error
+    }
+    renameSync(temporary, path)
+  } finally {
+    discard(temporary)
+  }
+}
+
 /** A new name beside `path`, removed when this process ends before `discard`. */
 export function temporaryFor(path: string): string {
   const temporary = join(dirname(path), `.${basename(path)}.tmp-${processName() ?? ''}`)

@@ -32,13 +32,19 @@ interface Output {
  * That part of the file must be zero or not there yet: zeros are not written. Every host file is
  * read once, from its start to its end.
  *
+ * @param reach is told, in bytes of the open file, before which place all is written
  * @throws BuildError E_INPUT when a host file is not as it was planned; an error of the file written
  *   to, such as ENOSPC, as it is
  */
-export function writeExt4(fileDescriptor: number, offsetBytes: number, plan: Ext4Plan): void {
+export function writeExt4(
+  fileDescriptor: number,
+  offsetBytes: number,
+  plan: Ext4Plan,
+  reach: (bytes: number) => void = () => undefined,
+): void {
   const endBytes = offsetBytes + plan.sizeBytes
   if (fstatSync(fileDescriptor).size < endBytes) ftruncateSync(fileDescriptor, endBytes)
-  const output = openOutput(fileDescriptor, offsetBytes)
+  const output = openOutput(fileDescriptor, offsetBytes, reach)
   // Kept over the pieces of one file, between which metadata may lie.
   let source: { readonly hostPath: string; readonly fileDescriptor: number } | undefined
   try {
@@ -79,7 +85,11 @@ function changedError(hostPath: string, cause?: unknown): BuildError {
   })
 }
 
-function openOutput(fileDescriptor: number, offsetBytes: number): Output {
+function openOutput(
+  fileDescriptor: number,
+  offsetBytes: number,
+  reach: (bytes: number) => void,
+): Output {
   // One byte more, to see whether a file goes on after its planned end.
   const buffer = Buffer.allocUnsafe(BUFFER_BYTES + 1)
   let start = 0
@@ -89,6 +99,7 @@ function openOutput(fileDescriptor: number, offsetBytes: number): Output {
     writeRuns(fileDescriptor, buffer.subarray(0, filled), offsetBytes + start)
     start += filled
     filled = 0
+    reach(offsetBytes + start)
   }
   const moveTo = (wanted: number): void => {
     const gap = wanted - start - filled

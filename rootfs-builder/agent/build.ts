@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { chmodSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { ARCHES } from '../../scripts/arch.ts'
@@ -13,7 +13,7 @@ import { hostArch } from '../../scripts/settings.ts'
 import { withTemporary } from '../../scripts/temporary.ts'
 import { toolVersion } from '../../scripts/tools.ts'
 
-const SOURCE = join(PROJECT_ROOT, 'rootfs-builder', 'agent', 'agent.c')
+const SOURCE_DIR = join(PROJECT_ROOT, 'rootfs-builder', 'agent')
 
 export interface BundledAgent {
   readonly file: string
@@ -26,14 +26,17 @@ export async function bundledAgent(arch: ArchName, cacheDir: string): Promise<Bu
   const compiler = compilerFor(arch)
   const version = await toolVersion(compiler, cacheDir)
   const flags = ['-std=gnu11', '-Os', '-static', '-s', '-Wall', '-Wextra', '-Wl,--build-id=none']
-  const key = fingerprint({ source: sha256(readFileSync(SOURCE)), compiler, version, flags })
+  const names = readdirSync(SOURCE_DIR).filter((name) => /\.[ch]$/.test(name))
+  const sources = names.sort().map((name) => [name, sha256(readFileSync(join(SOURCE_DIR, name)))])
+  const key = fingerprint({ sources, compiler, version, flags })
   const folder = join(cacheDir, 'agent')
   const file = join(folder, `${key.slice(0, 32)}-${arch}`)
   if (!existsSync(file)) {
     mkdirSync(folder, { recursive: true })
     await withTemporary(file, async (temporary) => {
-      // The same name for everyone: a path of this machine must not get into the program.
-      await run([compiler, ...flags, '-o', temporary, 'agent.c'], { cwd: join(SOURCE, '..') })
+      // The same names for everyone: a path of this machine must not get into the program.
+      const units = names.filter((name) => name.endsWith('.c'))
+      await run([compiler, ...flags, '-o', temporary, ...units], { cwd: SOURCE_DIR })
       chmodSync(temporary, 0o755)
     })
   }

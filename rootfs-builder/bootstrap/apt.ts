@@ -6,11 +6,12 @@ import { sha256 } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import type { ErrorCode } from '../../scripts/errors.ts'
 import { PRIVATE_NAMESPACE } from '../../scripts/namespace.ts'
-import { requireTools, run } from '../../scripts/run.ts'
+import { quote, requireTools, run } from '../../scripts/run.ts'
 import { ARCHES } from '../../scripts/arch.ts'
 import type { ArchName } from '../../scripts/arch.ts'
 import { hostArch } from '../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
+import { UNPACK_FLAGS } from '../base-tree.ts'
 import type { Suite } from '../distro.ts'
 import type { AptIndex } from './apt-index.ts'
 
@@ -114,7 +115,7 @@ export async function bootstrapApt(
           // This mount is seen by the family of this command alone and ends with it.
           fitsInMemory() ? 'mount -t tmpfs -o mode=0755 osbuilder "$TMPDIR"' : '',
           // One pass: what goes into the cache is unpacked while it is written.
-          '"${@:3}" | tee "$2" | tar --extract --directory "$1" ' + UNPACK_FLAGS.join(' '),
+          `"\${@:3}" | tee "$2" | tar --extract --directory "$1" ${quote(UNPACK_FLAGS)}`,
         ].join('\n'),
         ['bash', targetDir, tarFile],
         mmdebstrapArgv(plan),
@@ -130,25 +131,6 @@ export async function bootstrapApt(
   } finally {
     discard(scratch)
   }
-}
-
-/** Device nodes stay out: a user namespace cannot make them, and the packers add their own. */
-const UNPACK_FLAGS = [
-  '--numeric-owner',
-  '--preserve-permissions',
-  '--xattrs',
-  "--xattrs-include='*'",
-  "--exclude='./dev/*'",
-]
-
-/** Unpack a stored base tree. */
-export async function unpackBase(tarFile: string, targetDir: string): Promise<void> {
-  await run(
-    [
-      ['tar', '--extract', '--file', tarFile, '--directory', targetDir],
-      UNPACK_FLAGS.map((flag) => flag.replaceAll("'", '')),
-    ].flat(),
-  )
 }
 
 function mmdebstrapArgv(plan: AptPlan): string[] {

@@ -23,7 +23,7 @@ export async function installAgent(context: ProvisionContext): Promise<void> {
   const { guest, settings, agent } = context
   const path = `usr/bin/${settings.AGENT_BIN}`
   if (agent.kind === 'bundled' || agent.kind === 'file') copyIn(guest, agent.file, path, 0o755)
-  if (agent.kind === 'archive') await installArchive(context, agent.file)
+  if (agent.kind === 'archive') await installArchive(context, 'AGENT_TARBALL', agent.file)
   if (agent.kind === 'built') overlay(guest, agent.folder)
   if (agent.kind === 'present') return
   if (settings.AGENT_INIT && isExecutable(guest, path)) move(guest, path, 'sbin/init')

@@ -2,19 +2,20 @@
 import { mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { BuildError } from '../../scripts/errors.ts'
 import { run } from '../../scripts/run.ts'
 import { overlay } from '../guest.ts'
 import type { ProvisionContext } from './context.ts'
 
 /** Lay the archives the user gave over the guest: guest hooks, pause image, confidential components. */
 export async function installArchives(context: ProvisionContext): Promise<void> {
-  const { settings } = context
-  const archives = [
-    settings.GUEST_HOOKS_TARBALL,
-    settings.PAUSE_IMAGE_TARBALL,
-    settings.COCO_GUEST_COMPONENTS_TARBALL,
-  ].filter((file) => file !== '')
-  for (const file of archives) await installArchive(context, file)
+  for (const name of [
+    'GUEST_HOOKS_TARBALL',
+    'PAUSE_IMAGE_TARBALL',
+    'COCO_GUEST_COMPONENTS_TARBALL',
+  ] as const) {
+    if (context.settings[name] !== '') await installArchive(context, name, context.settings[name])
+  }
 }
 
 /**
@@ -22,8 +23,15 @@ export async function installArchives(context: ProvisionContext): Promise<void> 
  *
  * In an empty folder tar itself refuses names with `..`, and no link of the guest can lead it astray;
  * the second half follows the guest's links as the guest would.
+ *
+ * @param setting the setting that names the archive
+ * @throws BuildError E_INPUT when tar cannot unpack it
  */
-export async function installArchive(context: ProvisionContext, file: string): Promise<void> {
+export async function installArchive(
+  context: ProvisionContext,
+  setting: string,
+  file: string,
+): Promise<void> {
   const folder = join(context.scratchDir, 'archive')
   mkdirSync(folder, { recursive: true })
   try {
@@ -31,6 +39,13 @@ export async function installArchive(context: ProvisionContext, file: string): P
       logFile: context.logFile,
     })
     overlay(context.guest, folder)
+  } catch (error) {
+    if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') throw error
+    throw new BuildError('E_INPUT', `${setting}=${file}: cannot be unpacked`, {
+      because: error.because,
+      hint: `tar -tf ${file}    shows what is wrong with it`,
+      cause: error,
+    })
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }

@@ -20,6 +20,7 @@ import t from 'tap'
 
 import { oneByteChanged, startMirror } from '../mirrors/apt.ts'
 import { PROJECT, ended, startStep, step } from './user.ts'
+import type { Ended } from './user.ts'
 
 const MINUTE_MS = 60 * 1000
 t.setTimeout(20 * MINUTE_MS)
@@ -357,6 +358,48 @@ t.test('the agent comes from where the settings say: a file, an archive, a repos
   t.notOk(existsSync(join(repository, 'built')), "the user's checkout was only read")
   const asInit = await step('rootfs', { ...GOOD, AGENT_SOURCE_BIN: '/nowhere', ROOTFS_DIR: output })
   t.match(asInit.said, 'AGENT_SOURCE_BIN=/nowhere: no such file')
+})
+
+t.test('a rootfs that is changed in place equals a new one, and survives a failed change', async (t) => {
+  const build = async (folder: string, settings: Readonly<Record<string, string>>): Promise<Ended> =>
+    step('rootfs', { ...GOOD, ROOTFS_DIR: folder, ...settings })
+  // The image holds every byte, owner, mode, link and time of the tree.
+  const digest = async (folder: string): Promise<string> => {
+    const image = join(scratch, 'digest.img')
+    const { status, said } = await step('image', GOOD, ['-o', image, folder])
+    t.equal(status, 0, said)
+    return createHash('sha256').update(readFileSync(image)).digest('hex')
+  }
+  const hooks = join(scratch, 'changing-hooks')
+  mkdirSync(join(hooks, 'etc/new'), { recursive: true })
+  writeFileSync(join(hooks, 'etc/motd'), 'from the hooks\n')
+  symlinkSync('/nowhere', join(hooks, 'etc/new/link'))
+  const archive = join(scratch, 'changing-hooks.tar')
+  execFileSync('tar', ['-C', hooks, '-cf', archive, '.'])
+  const changed = { GUEST_HOOKS_TARBALL: archive, REMOVE_UNITS: 'yes' }
+  const folder = join(scratch, 'changing_rootfs')
+  t.equal((await build(folder, {})).status, 0)
+  const first = await digest(folder)
+  const inode = lstatSync(folder).ino
+  t.equal((await build(folder, changed)).status, 0)
+  t.equal(lstatSync(folder).ino, inode, 'it was changed, not made again')
+
+  const broken = join(scratch, 'broken.tar')
+  writeFileSync(broken, 'no archive at all')
+  const before = await digest(folder)
+  t.not(before, first)
+  const failed = await build(folder, { GUEST_HOOKS_TARBALL: broken })
+  t.not(failed.status, 0)
+  t.match(failed.said, 'GUEST_HOOKS_TARBALL')
+  t.equal(await digest(folder), before)
+  t.match((await build(folder, changed)).said, 'unchanged')
+
+  rmSync(join(WORKDIR, 'cache', 'provisioned'), { recursive: true })
+  const fresh = join(scratch, 'fresh_rootfs')
+  t.equal((await build(fresh, changed)).status, 0)
+  t.equal(await digest(fresh), before)
+  t.equal((await build(folder, {})).status, 0)
+  t.equal(await digest(folder), first, 'and back again')
 })
 
 t.test('policy, modules, hooks and extra settings are laid into the guest', async (t) => {

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+
+import t from 'tap'
+
+import { sha256File } from '../../scripts/digest.ts'
+import { hashBehind } from '../../scripts/hash-behind.ts'
+
+const MIB = 1024 * 1024
+
+t.test('the digest is that of the finished file, holes and all', async (t) => {
+  const file = join(t.testdir(), 'file')
+  const descriptor = openSync(file, 'w')
+  const hash = hashBehind(file, 20 * MIB)
+  ftruncateSync(descriptor, 20 * MIB)
+  for (let at = 0; at < 18; at += 3) {
+    writeSync(descriptor, Buffer.alloc(MIB, at + 1), 0, MIB, at * MIB)
+    hash.reach((at + 1) * MIB)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+  hash.reach(20 * MIB)
+  t.equal(await hash.digest(), sha256File(file))
+  closeSync(descriptor)
+  await hash.stop()
+})
+
+t.test('what is not reached yet is not read', async (t) => {
+  const file = join(t.testdir(), 'file')
+  const descriptor = openSync(file, 'w')
+  ftruncateSync(descriptor, 4 * MIB)
+  const hash = hashBehind(file, 4 * MIB)
+  hash.reach(MIB)
+  await new Promise((resolve) => setTimeout(resolve, 100))
+  writeSync(descriptor, Buffer.alloc(3 * MIB, 7), 0, 3 * MIB, MIB)
+  hash.reach(4 * MIB)
+  t.equal(await hash.digest(), sha256File(file))
+  closeSync(descriptor)
+})
+
+t.test('a file that ends too early is an error, and stopping ends the thread', async (t) => {
+  const file = join(t.testdir(), 'file')
+  closeSync(openSync(file, 'w'))
+  const short = hashBehind(file, MIB)
+  short.reach(MIB)
+  await t.rejects(short.digest(), /shorter/)
+  const left = hashBehind(file, MIB)
+  await left.stop()
+  t.pass('stopped')
+})
