@@ -115,7 +115,8 @@ export async function bootstrapApt(
           // This mount is seen by the family of this command alone and ends with it.
           fitsInMemory() ? 'mount -t tmpfs -o mode=0755 osbuilder "$TMPDIR"' : '',
           // One pass: what goes into the cache is unpacked while it is written.
-          `"\${@:3}" | tee "$2" | tar --extract --directory "$1" ${quote(UNPACK_FLAGS)}`,
+          // tar stops at the archive's end mark; the padding after it must not find a closed pipe.
+          `"\${@:3}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
         ].join('\n'),
         ['bash', targetDir, tarFile],
         mmdebstrapArgv(plan),
