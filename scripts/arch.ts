@@ -8,8 +8,10 @@ export interface Arch {
   readonly elf: { readonly machine: number; readonly bits: 32 | 64; readonly littleEndian: boolean }
   /** GNU triplet of the cross compiler, with its Debian packages. */
   readonly triplet: string
-  /** Name of the qemu-system and qemu-user programs. */
+  /** Name of the qemu-user program. */
   readonly qemu: string
+  /** Name of the qemu-system program. */
+  readonly qemuSystem: string
   /** QEMU machine type without hardware acceleration quirks. */
   readonly machine: string
   readonly console: string
@@ -25,6 +27,7 @@ export const ARCHES = {
     elf: { machine: 62, bits: 64, littleEndian: true },
     triplet: 'x86_64-linux-gnu',
     qemu: 'x86_64',
+    qemuSystem: 'x86_64',
     machine: 'q35',
     console: 'ttyS0',
     kernelPackage: 'linux-image-cloud-amd64',
@@ -35,6 +38,7 @@ export const ARCHES = {
     elf: { machine: 183, bits: 64, littleEndian: true },
     triplet: 'aarch64-linux-gnu',
     qemu: 'aarch64',
+    qemuSystem: 'aarch64',
     machine: 'virt',
     console: 'ttyAMA0',
     kernelPackage: 'linux-image-cloud-arm64',
@@ -45,6 +49,7 @@ export const ARCHES = {
     elf: { machine: 21, bits: 64, littleEndian: true },
     triplet: 'powerpc64le-linux-gnu',
     qemu: 'ppc64le',
+    qemuSystem: 'ppc64',
     machine: 'pseries',
     console: 'hvc0',
     kernelPackage: 'linux-image-powerpc64le',
@@ -55,6 +60,7 @@ export const ARCHES = {
     elf: { machine: 22, bits: 64, littleEndian: false },
     triplet: 's390x-linux-gnu',
     qemu: 's390x',
+    qemuSystem: 's390x',
     machine: 's390-ccw-virtio',
     console: 'ttysclp0',
     kernelPackage: 'linux-image-s390x',

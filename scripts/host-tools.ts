@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
+import { ARCHES, ARCH_NAMES } from './arch.ts'
+import type { ArchName } from './arch.ts'
+
 /** Package managers of the build host. */
 export type HostManager = 'apt' | 'dnf' | 'apk'
 
 /** Targets that need host tools of their own. */
-export type ToolTarget = 'rootfs' | 'image' | 'initrd' | 'boot' | 'foreign' | 'test'
+export type ToolTarget = 'rootfs' | 'image' | 'initrd' | 'boot' | 'test' | `foreign-${ArchName}`
 
 export interface HostTool {
   readonly tool: string
@@ -12,6 +15,15 @@ export interface HostTool {
   readonly targets: readonly ToolTarget[]
   /** Package that has the tool, per host package manager; absent where no package has it. */
   readonly packages: Partial<Record<HostManager, string>>
+}
+
+/** apt packages of an architecture's QEMU and of its C library for cross compiling. */
+const APT_FOREIGN: Readonly<Record<ArchName, { readonly qemu: string; readonly libc: string }>> = {
+  x86_64: { qemu: 'qemu-system-x86', libc: 'libc6-dev-amd64-cross' },
+  aarch64: { qemu: 'qemu-system-arm', libc: 'libc6-dev-arm64-cross' },
+  ppc64le: { qemu: 'qemu-system-ppc', libc: 'libc6-dev-ppc64el-cross' },
+  // In a package of its own since Debian 13, which that one then brings.
+  s390x: { qemu: 'qemu-system-misc', libc: 'libc6-dev-s390x-cross' },
 }
 
 /** Every program of the host that a target starts. */
@@ -136,42 +148,7 @@ export const HOST_TOOLS: readonly HostTool[] = [
     targets: ['boot'],
     packages: { apt: 'qemu-system-x86', dnf: 'qemu-system-x86', apk: 'qemu-system-x86_64' },
   },
-  {
-    tool: 'qemu-system-aarch64',
-    why: 'boots a guest with ARCH=aarch64',
-    targets: ['foreign', 'test'],
-    packages: { apt: 'qemu-system-arm', dnf: 'qemu-system-aarch64', apk: 'qemu-system-aarch64' },
-  },
-  {
-    tool: 'qemu-aarch64-static',
-    why: "runs a foreign guest's package scripts",
-    targets: ['foreign', 'test'],
-    packages: { apt: 'qemu-user-static', dnf: 'qemu-user-static', apk: 'qemu-aarch64' },
-  },
-  {
-    tool: 'arch-test',
-    why: 'tells which architectures this host can run',
-    targets: ['foreign', 'test'],
-    packages: { apt: 'arch-test', dnf: 'arch-test' },
-  },
-  {
-    tool: 'update-binfmts',
-    why: 'registers the foreign program runner',
-    targets: ['foreign', 'test'],
-    packages: { apt: 'binfmt-support' },
-  },
-  {
-    tool: 'aarch64-linux-gnu-gcc',
-    why: 'compiles the bundled agent for aarch64',
-    targets: ['foreign', 'test'],
-    packages: { apt: 'gcc-aarch64-linux-gnu', dnf: 'gcc-aarch64-linux-gnu' },
-  },
-  {
-    tool: '/usr/aarch64-linux-gnu/lib/libc.a',
-    why: 'the C library of the agent for aarch64',
-    targets: ['foreign', 'test'],
-    packages: { apt: 'libc6-dev-arm64-cross', dnf: 'glibc-aarch64-linux-gnu' },
-  },
+  ...ARCH_NAMES.flatMap(foreignTools),
   {
     tool: 'cpio',
     why: 'reads back every initrd in the tests',
@@ -215,6 +192,52 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'shellcheck', dnf: 'ShellCheck', apk: 'shellcheck' },
   },
 ]
+
+/** What a host of another architecture needs for guests of this one; the tests build aarch64. */
+function foreignTools(arch: ArchName): HostTool[] {
+  const { triplet, qemu, qemuSystem } = ARCHES[arch]
+  const targets: ToolTarget[] = [`foreign-${arch}`, ...(arch === 'aarch64' ? (['test'] as const) : [])]
+  const apt = APT_FOREIGN[arch]
+  const gnu = triplet.replaceAll('_', '-')
+  return [
+    {
+      tool: `qemu-system-${qemuSystem}`,
+      why: `boots a guest with ARCH=${arch}`,
+      targets,
+      packages: { apt: apt.qemu, dnf: `qemu-system-${qemuSystem}`, apk: `qemu-system-${qemuSystem}` },
+    },
+    {
+      tool: `qemu-${qemu}-static`,
+      why: "runs a foreign guest's package scripts",
+      targets,
+      packages: { apt: 'qemu-user-static', dnf: 'qemu-user-static', apk: `qemu-${qemu}` },
+    },
+    {
+      tool: 'arch-test',
+      why: 'tells which architectures this host can run',
+      targets,
+      packages: { apt: 'arch-test', dnf: 'arch-test' },
+    },
+    {
+      tool: 'update-binfmts',
+      why: 'registers the foreign program runner',
+      targets,
+      packages: { apt: 'binfmt-support' },
+    },
+    {
+      tool: `${triplet}-gcc`,
+      why: `compiles the bundled agent for ${arch}`,
+      targets,
+      packages: { apt: `gcc-${gnu}`, dnf: `gcc-${triplet}` },
+    },
+    {
+      tool: `/usr/${triplet}/lib/libc.a`,
+      why: `the C library of the agent for ${arch}`,
+      targets,
+      packages: { apt: apt.libc, dnf: `glibc-${triplet}` },
+    },
+  ]
+}
 
 /** `mmdebstrap: package mmdebstrap (installs Debian packages into a new rootfs)` */
 export function packageHint(tool: string): string {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 
 import { BuildError } from './errors.ts'
 import { HOST_TOOLS } from './host-tools.ts'
@@ -65,8 +66,9 @@ async function main(given: StepArguments): Promise<void> {
 
 /** Let the kernel start foreign programs through qemu-user; a host with systemd has done so by itself. */
 async function enableForeignPrograms(targets: readonly ToolTarget[]): Promise<void> {
-  const isNeeded = targets.includes('foreign') || targets.includes('test')
-  if (!isNeeded || !isRoot() || existsSync(`${BINFMT}/qemu-aarch64`)) return
+  const needed = toolsOf(targets).filter(({ tool }) => /^qemu-.*-static$/.test(tool))
+  const isEnabled = needed.every(({ tool }) => existsSync(join(BINFMT, tool.replace(/-static$/, ''))))
+  if (isEnabled || !isRoot()) return
   if (!existsSync(`${BINFMT}/register`)) await run(['mount', '-t', 'binfmt_misc', 'binfmt_misc', BINFMT])
   await run(['update-binfmts', '--enable'])
 }
@@ -87,7 +89,7 @@ function neededTargets(names: readonly string[], settings: Settings): ToolTarget
       needs.add(name)
     } else if (name === 'rootfs') needs.add('rootfs')
   }
-  if (settings.ARCH !== 'host' && settings.ARCH !== hostArch()) needs.add('foreign')
+  if (settings.ARCH !== 'host' && settings.ARCH !== hostArch()) needs.add(`foreign-${settings.ARCH}`)
   return [...needs]
 }
 

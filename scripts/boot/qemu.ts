@@ -26,7 +26,7 @@ export const AGENT_PORT = 'org.osbuilder.agent'
 
 /** The QEMU program for an architecture. */
 export function qemuTool(arch: ArchName): string {
-  return `qemu-system-${ARCHES[arch].qemu === 'ppc64le' ? 'ppc64' : ARCHES[arch].qemu}`
+  return `qemu-system-${ARCHES[arch].qemuSystem}`
 }
 
 /**
