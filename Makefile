@@ -17,6 +17,7 @@ IMAGES_BUILD_DEST ?= $(WORKDIR)
 # The one clock of everything made. Unit: seconds since 1970.
 SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory=$(CURDIR) log -1 --format=%ct 2>/dev/null)
 BUILD_METHOD ?= distro
+TARGET ?= image
 export DISTRO WORKDIR ROOTFS_BUILD_DEST IMAGES_BUILD_DEST SOURCE_DATE_EPOCH BUILD_METHOD
 
 # zx would take these from the caller's shell.
@@ -73,6 +74,22 @@ setup: $(COMPILED) ## Install the host packages that are missing, each with its 
 
 check-deps: $(COMPILED) ## Tell which host packages are missing, per target
 	@$(RUN)/scripts/setup.js -n $(MAKECMDGOALS)
+
+##@ Cache
+.PHONY: why cache cache-clean
+why: $(COMPILED) ## Tell per stage of TARGET what would be built, and what changed
+	@lines="$$($(ROOTFS_OF_DISTRO) -w)"; printf '%s\n' "$$lines"; \
+	case "$(TARGET):$$lines" in \
+	rootfs:*) ;; \
+	*' built   '*) printf '  WHY     %-12s built    its rootfs is built\n' "$(TARGET)" ;; \
+	*) $(RUN)/$(TARGET)-builder/$(TARGET).js -w ;; \
+	esac
+
+cache: $(COMPILED) ## Show what the cache holds: size, stage and age
+	@$(RUN)/scripts/cache-clean.js -n
+
+cache-clean: $(COMPILED) ## Remove from the cache what was not used for longest, but KEEP of it
+	@$(RUN)/scripts/cache-clean.js
 
 ##@ Tests
 .PHONY: test test-image-only test-initrd-only test-long check lint bench

@@ -8,12 +8,13 @@ import { BuildError } from '../scripts/errors.ts'
 import { hashBehind } from '../scripts/hash-behind.ts'
 import { withLock } from '../scripts/lock.ts'
 import { bytes, report, seconds } from '../scripts/log.ts'
-import { isCurrent, outputStamp, writeManifest } from '../scripts/manifest.ts'
+import { isCurrent, outputStamp, tellOutput, writeManifest } from '../scripts/manifest.ts'
 import { readSettings, select } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import {
   SOURCE_SETTINGS,
   checkSource,
+  withoutChecks,
   contentFingerprint,
   describeRootfs,
   openRootfs,
@@ -40,6 +41,7 @@ Pack a rootfs into a disk image.
   -h       show this help
   -o FILE  image to write (default: kata-containers.img in IMAGES_BUILD_DEST)
   -r MIB   free space to leave in the filesystem (ROOT_FREE_SPACE)
+  -w       tell whether it would be built from the rootfs as it is, and why; nothing is built
 
 ROOTFS is the folder to pack (default: ROOTFS_DIR, else that of DISTRO). It is only read.
 Every other setting comes from the environment; "make help" lists them.
@@ -58,9 +60,16 @@ const IMAGE_SETTINGS = [
   'SKIP_DAX_HEADER',
 ] as const
 
-type ImageSettings = Readonly<Pick<Settings, (typeof IMAGE_SETTINGS)[number]>>
+type ImageSettings = Readonly<Pick<Settings, Exclude<(typeof IMAGE_SETTINGS)[number], 'SKIP_ROOTFS_CHECK'>>>
 
-await runStep({ name: 'image', usage: USAGE, valueFlags: ['f', 'o', 'r'], needsOwners: true, main })
+await runStep({
+  name: 'image',
+  usage: USAGE,
+  valueFlags: ['f', 'o', 'r'],
+  switches: ['w'],
+  needsOwners: true,
+  main,
+})
 
 async function main(given: StepArguments): Promise<void> {
   const settings = readSettings({ FS_TYPE: given.text('f'), ROOT_FREE_SPACE: given.text('r') })
@@ -69,7 +78,7 @@ async function main(given: StepArguments): Promise<void> {
   const folder = given.positional[0]
   const startMs = Date.now()
   const rootfs = await openRootfs(settings, workspace, folder === undefined ? undefined : resolve(folder))
-  const chosen = select(settings, IMAGE_SETTINGS)
+  const chosen = withoutChecks(select(settings, IMAGE_SETTINGS))
   const inputs = {
     settings: chosen,
     rootfs: rootfs.stamp,
@@ -77,6 +86,10 @@ async function main(given: StepArguments): Promise<void> {
     code: codeDigest(['image-builder', 'image-builder/filesystem', 'scripts']),
   }
   const key = fingerprint(inputs)
+  if (given.has('w')) {
+    tellOutput('image', output, key, inputs)
+    return
+  }
   if (isCurrent(output, key)) {
     report('IMAGE', basename(output), 'unchanged')
     return

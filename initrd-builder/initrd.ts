@@ -7,11 +7,17 @@ import { codeDigest, fingerprint, sha256File } from '../scripts/digest.ts'
 import { BuildError } from '../scripts/errors.ts'
 import { withLock } from '../scripts/lock.ts'
 import { bytes, note, report, seconds } from '../scripts/log.ts'
-import { isCurrent, outputStamp, writeManifest } from '../scripts/manifest.ts'
+import { isCurrent, outputStamp, tellOutput, writeManifest } from '../scripts/manifest.ts'
 import { requireTools, startFilter } from '../scripts/run.ts'
 import { readSettings, select } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
-import { SOURCE_SETTINGS, checkSource, describeRootfs, openRootfs } from '../scripts/source-rootfs.ts'
+import {
+  SOURCE_SETTINGS,
+  checkSource,
+  describeRootfs,
+  openRootfs,
+  withoutChecks,
+} from '../scripts/source-rootfs.ts'
 import type { SourceRootfs } from '../scripts/source-rootfs.ts'
 import { runStep } from '../scripts/step.ts'
 import type { StepArguments } from '../scripts/step.ts'
@@ -32,6 +38,7 @@ Pack a rootfs into an initrd: a compressed cpio archive that the kernel unpacks 
   -h       show this help
   -o FILE  initrd to write (default: kata-containers-initrd.img in IMAGES_BUILD_DEST)
   -p       plain: pack the folder as it is, without check, /init or device nodes
+  -w       tell whether it would be built from the rootfs as it is, and why; nothing is built
 
 ROOTFS is the folder to pack (default: ROOTFS_DIR, else that of DISTRO). It is only read.
 Every other setting comes from the environment; "make help" lists them.
@@ -39,7 +46,14 @@ Every other setting comes from the environment; "make help" lists them.
 
 const INITRD_SETTINGS = [...SOURCE_SETTINGS, 'INITRD_COMPRESSION', 'INITRD_COMPRESSION_LEVEL'] as const
 
-await runStep({ name: 'initrd', usage: USAGE, valueFlags: ['o'], switches: ['p'], needsOwners: true, main })
+await runStep({
+  name: 'initrd',
+  usage: USAGE,
+  valueFlags: ['o'],
+  switches: ['p', 'w'],
+  needsOwners: true,
+  main,
+})
 
 /** A compressor's level must be one it has. */
 function checkLevel(settings: Settings): string[] {
@@ -64,7 +78,7 @@ async function main(given: StepArguments): Promise<void> {
   const compression = settings.INITRD_COMPRESSION
   const argv = compressorArgv(compression, settings.INITRD_COMPRESSION_LEVEL)
   const inputs = {
-    settings: select(settings, INITRD_SETTINGS),
+    settings: withoutChecks(select(settings, INITRD_SETTINGS)),
     plain: given.has('p'),
     rootfs: rootfs.stamp,
     epochSeconds: rootfs.epochSeconds,
@@ -72,6 +86,10 @@ async function main(given: StepArguments): Promise<void> {
     tools: argv === undefined ? {} : { [argv[0]]: await toolVersion(argv[0], workspace.cacheDir) },
   }
   const key = fingerprint(inputs)
+  if (given.has('w')) {
+    tellOutput('initrd', output, key, inputs)
+    return
+  }
   if (isCurrent(output, key)) {
     report('INITRD', basename(output), 'unchanged')
     return

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, statSync } from 'node:fs'
+import { mkdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { ArchName } from '../scripts/arch.ts'
+import { findEntry, makeEntry } from '../scripts/cache.ts'
 import { fingerprint, sha256File } from '../scripts/digest.ts'
 import { BuildError } from '../scripts/errors.ts'
 import { report } from '../scripts/log.ts'
@@ -62,6 +63,9 @@ export function checkAgentSettings(settings: Settings): string[] {
   return problems
 }
 
+/** Folder of an entry of the cache that the agent's own `make install` filled. */
+const INSTALLED = 'installed'
+
 /** Find the agent the settings name, building it when they name a repository. */
 export async function resolveAgent(
   settings: AgentSettings,
@@ -99,23 +103,22 @@ async function buildAgent(
     `ARCH=${arch}`,
   ]
   const key = fingerprint({ url, commit, variables, folder: settings.AGENT_SOURCE_DIR })
-  const folder = join(cacheDir, 'agent', `built-${key.slice(0, 32)}`)
-  if (!existsSync(folder)) {
+  const known = findEntry(cacheDir, 'agent', key)
+  if (known !== undefined) return { kind: 'built', folder: join(known, INSTALLED), url, commit }
+  const entry = await makeEntry(cacheDir, 'agent', key, async (made) => {
     report('AGENT', `${url} ${commit.slice(0, 12)}`, 'building')
-    mkdirSync(join(cacheDir, 'agent'), { recursive: true })
     const options = { logFile, verbose: settings.DEBUG }
     await withTemporary(join(cacheDir, 'agent', `source-${key.slice(0, 32)}`), async (source) => {
       await run(['git', 'clone', '--quiet', '--no-checkout', '--', url, source], options)
       await run(['git', '-C', source, 'checkout', '--quiet', '--detach', commit], options)
       const makefile = join(source, settings.AGENT_SOURCE_DIR)
       await run(['make', '-C', makefile, ...variables], options)
-      await withTemporary(folder, async (installed) => {
-        mkdirSync(installed)
-        await run(['make', '-C', makefile, 'install', `DESTDIR=${installed}`, ...variables], options)
-      })
+      const installed = join(made, INSTALLED)
+      mkdirSync(installed)
+      await run(['make', '-C', makefile, 'install', `DESTDIR=${installed}`, ...variables], options)
     })
-  }
-  return { kind: 'built', folder, url, commit }
+  })
+  return { kind: 'built', folder: join(entry, INSTALLED), url, commit }
 }
 
 async function commitOf(url: string, version: string): Promise<string> {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, lstatSync, readFileSync, rmSync, utimesSync } from 'node:fs'
+import { lstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 
+import { findEntry, makeEntry } from '../scripts/cache.ts'
 import { capture } from '../scripts/run.ts'
 import { compareBytes } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
-import { withTemporary, writeWhole } from '../scripts/temporary.ts'
 import { UNPACK_FLAGS } from './base-tree.ts'
 
 /**
@@ -19,6 +19,12 @@ export interface Delta {
   readonly base: string
   /** In byte order of the paths. */
   readonly rows: readonly DeltaRow[]
+}
+
+/** A delta in the cache. */
+export interface KeptDelta extends Delta {
+  /** The paths that the provisioned tree has. */
+  readonly tarFile: string
 }
 
 type Kind = 'absent' | 'directory' | 'other'
@@ -86,11 +92,11 @@ export async function undoDelta(tree: string, rows: readonly DeltaRow[], baseTar
 }
 
 /** Turn a base tree into the provisioned tree that the delta was kept of. */
-export async function applyDelta(tree: string, delta: Delta, deltaTar: string): Promise<void> {
+export async function applyDelta(tree: string, delta: KeptDelta): Promise<void> {
   await replace(
     tree,
     delta.rows.map(({ path, is }) => ({ path, want: is })),
-    deltaTar,
+    delta.tarFile,
   )
 }
 
@@ -117,27 +123,18 @@ async function tarNames(argv: readonly string[], paths: readonly string[]): Prom
   })
 }
 
-/** Path of the tar of a delta in the cache: the paths that the provisioned tree has. */
-export function deltaTar(cacheDir: string, fingerprint: string): string {
-  return join(cacheDir, 'provisioned', `${fingerprint}.tar`)
+const ROWS_FILE = 'delta.json'
+const PATHS_TAR = 'paths.tar'
+
+/** The delta in the cache of a provisioned tree on that base, if any. */
+export function findDelta(cacheDir: string, fingerprint: string, base: string): KeptDelta | undefined {
+  const folder = findEntry(cacheDir, 'provisioned', fingerprint)
+  if (folder === undefined) return undefined
+  const delta = JSON.parse(readFileSync(join(folder, ROWS_FILE), 'utf8')) as Delta
+  return delta.base === base ? { ...delta, tarFile: join(folder, PATHS_TAR) } : undefined
 }
 
-function rowsFile(cacheDir: string, fingerprint: string): string {
-  return join(cacheDir, 'provisioned', `${fingerprint}.json`)
-}
-
-/** The delta that was kept of a provisioned tree on that base, if any; it counts as used now. */
-export function findDelta(cacheDir: string, fingerprint: string, base: string): Delta | undefined {
-  const tar = deltaTar(cacheDir, fingerprint)
-  const file = rowsFile(cacheDir, fingerprint)
-  if (!existsSync(tar) || !existsSync(file)) return undefined
-  const delta = JSON.parse(readFileSync(file, 'utf8')) as Delta
-  if (delta.base !== base) return undefined
-  utimesSync(tar, new Date(), new Date())
-  return delta
-}
-
-/** Keep what provisioning made of a base tree. The rows come last: where they are, the tar is whole. */
+/** Keep what provisioning made of a base tree. */
 export async function saveDelta(
   cacheDir: string,
   fingerprint: string,
@@ -145,11 +142,12 @@ export async function saveDelta(
   delta: Delta,
 ): Promise<void> {
   const present = delta.rows.filter(({ is }) => is !== 'absent').map(({ path }) => path)
-  await withTemporary(deltaTar(cacheDir, fingerprint), (temporary) =>
-    tarNames(
-      ['--create', '--file', temporary, '--directory', tree, '--format=pax', '--numeric-owner', '--xattrs'],
+  await makeEntry(cacheDir, 'provisioned', fingerprint, async (folder) => {
+    const tar = join(folder, PATHS_TAR)
+    await tarNames(
+      ['--create', '--file', tar, '--directory', tree, '--format=pax', '--numeric-owner', '--xattrs'],
       present,
-    ),
-  )
-  writeWhole(rowsFile(cacheDir, fingerprint), JSON.stringify(delta))
+    )
+    writeFileSync(join(folder, ROWS_FILE), JSON.stringify(delta))
+  })
 }

@@ -27,6 +27,9 @@ const FILE_SETTINGS = [
 /** Settings that change what is shown, not what is made. */
 const SHOW_ONLY = new Set<string>(['DEBUG'])
 
+/** Settings that matter when the agent is built from a repository, and else not. */
+const REPOSITORY_ONLY = new Set<string>(['AGENT_REPO', 'AGENT_VERSION', 'AGENT_SOURCE_DIR', 'LIBC'])
+
 export interface RootfsInputs {
   readonly [key: string]: Json
   readonly base: Json
@@ -44,7 +47,7 @@ export async function describeInputs(of: {
 }): Promise<RootfsInputs> {
   const { settings, choice, plan, agent } = of
   const names = [...new Set([...AGENT_SETTINGS, ...PROVISION_SETTINGS])].filter(
-    (name) => !SHOW_ONLY.has(name),
+    (name) => !SHOW_ONLY.has(name) && (agent.kind === 'built' || !REPOSITORY_ONLY.has(name)),
   )
   const files = Object.fromEntries(
     FILE_SETTINGS.filter((name) => settings[name] !== '').map((name) => [name, sha256File(settings[name])]),

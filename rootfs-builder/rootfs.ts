@@ -1,41 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 
+import { bytesOf, evict, findEntry, listCache } from '../scripts/cache.ts'
 import { epochSeconds } from '../scripts/epoch.ts'
-import { withLock } from '../scripts/lock.ts'
+import { whenFree, withLock } from '../scripts/lock.ts'
 import { note, report, seconds, warn } from '../scripts/log.ts'
-import { readState, writeManifest, writeState } from '../scripts/manifest.ts'
+import { readState } from '../scripts/manifest.ts'
 import { PROJECT_ROOT } from '../scripts/paths.ts'
 import { readSettings } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { runStep } from '../scripts/step.ts'
 import type { StepArguments } from '../scripts/step.ts'
-import { changeFolder, discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
-import { listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
-import type { TreeListing } from '../scripts/tree-stamp.ts'
-import { readTree } from '../scripts/tree.ts'
-import type { TreeEntry } from '../scripts/tree.ts'
 import { openWorkspace, projectVersion, removeLeftovers } from '../scripts/workspace.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { checkAgentSettings, resolveAgent } from './agent-source.ts'
 import { resolveIndex } from './bootstrap/apt-index.ts'
-import { baseTar, evict, hasBase, unpackBase } from './base-tree.ts'
-import { aptEpochSeconds, bootstrapApt, sourceLines } from './bootstrap/apt.ts'
+import { aptEpochSeconds } from './bootstrap/apt.ts'
 import type { AptPlan } from './bootstrap/apt.ts'
-import { applyDelta, deltaRows, deltaTar, findDelta, saveDelta, undoDelta } from './delta.ts'
-import type { DeltaRow } from './delta.ts'
 import { selectPackages, suitesOf } from './distro.ts'
 import { checkChoice, choose, distroTable, endOfLifeWarning } from './distros.ts'
 import type { Choice } from './distros.ts'
-import { listingPath, protectEdits, refuseForeignFolder } from './guard.ts'
-import type { Guest } from './guest.ts'
-import { dpkgPackages } from './packages.ts'
-import type { InstalledPackage } from './packages.ts'
+import { protectEdits, refuseForeignFolder } from './guard.ts'
 import { baseFingerprint, describeInputs, rootfsFingerprint } from './inputs.ts'
-import type { RootfsInputs } from './inputs.ts'
-import { PROVISION_STEPS } from './provision/steps.ts'
-import type { ProvisionContext } from './provision/context.ts'
+import { makeTree } from './make-tree.ts'
+import type { Build, Wanted } from './make-tree.ts'
+import { tellWhy } from './tell-why.ts'
 
 const USAGE = `
 Build a root filesystem: a plain folder that holds a guest.
@@ -51,24 +41,16 @@ Build a root filesystem: a plain folder that holds a guest.
   -o VERSION  version to write into the guest (OSBUILDER_VERSION)
   -r FOLDER   folder of the rootfs (ROOTFS_DIR)
   -t DISTRO   tell how a distro is tested: its init modes and architectures
+  -w          tell what would be built, and why; nothing is built
 
 Every other setting comes from the environment; "make help" lists them.
 `
-
-/** Base trees that are kept for other settings; the least recently used go first. */
-const KEPT_BASES = 6
-
-/** What provisioning made of them, for as many settings. */
-const KEPT_DELTAS = 24
-
-/** Part of a tree's entries above which starting from the base tree is as quick as undoing a delta. */
-const LARGEST_DELTA = 0.5
 
 await runStep({
   name: 'rootfs',
   usage: USAGE,
   valueFlags: ['a', 'o', 'r', 't'],
-  switches: ['d', 'l'],
+  switches: ['d', 'l', 'w'],
   needsOwners: true,
   main,
 })
@@ -95,19 +77,10 @@ async function main(given: StepArguments): Promise<void> {
     process.stdout.write(`init: ${initModes.join(' ')}\narchitectures: ${Object.keys(arches).join(' ')}\n`)
     return
   }
-  await buildRootfs(settings, choice)
+  await buildRootfs(settings, choice, given.has('w'))
 }
 
-interface Build {
-  readonly settings: Settings
-  readonly choice: Choice
-  readonly workspace: Workspace
-  readonly plan: AptPlan
-  readonly output: string
-  readonly logFile: string
-}
-
-async function buildRootfs(settings: Settings, choice: Choice): Promise<void> {
+async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean): Promise<void> {
   const startMs = Date.now()
   const workspace = openWorkspace(settings)
   const output = settings.ROOTFS_DIR || join(workspace.rootfsDest, `${choice.distro.name}_rootfs`)
@@ -132,17 +105,22 @@ async function buildRootfs(settings: Settings, choice: Choice): Promise<void> {
   const fingerprint = rootfsFingerprint(inputs)
   const title = `${choice.distro.name} ${choice.release.name} ${choice.arch}`
 
+  if (isAsked) {
+    tellWhy(output, cacheDir, plan, inputs)
+    return
+  }
   if (readState(output)?.fingerprint === fingerprint) {
     report('ROOTFS', title, 'unchanged')
     return
   }
+  let hadBase = true
   const build: Build = { settings, choice, workspace, plan, output, logFile }
   await withLock(workspace, output, 'exclusive', async () => {
     removeLeftovers(workspace)
     if (readState(output)?.fingerprint === fingerprint) return
     const unedited = protectEdits(output)
     writeFileSync(logFile, '')
-    const packages = await makeTree(build, {
+    const wanted: Wanted = {
       base: baseFingerprint(inputs),
       inputs,
       fingerprint,
@@ -150,9 +128,17 @@ async function buildRootfs(settings: Settings, choice: Choice): Promise<void> {
       title,
       startMs,
       context: { agent, version, epochSeconds: epoch },
-    })
+    }
+    hadBase = findEntry(cacheDir, 'base', wanted.base) !== undefined
+    const packages = await withLock(workspace, cacheDir, 'shared', () => makeTree(build, wanted))
     report('ROOTFS', title, `${String(packages)} packages`, seconds(Date.now() - startMs))
   })
+  if (!hadBase) {
+    await whenFree(workspace, cacheDir, () => {
+      evict(listCache(cacheDir), bytesOf(settings.KEEP))
+      return Promise.resolve()
+    })
+  }
   if (agent.kind === 'bundled') {
     note('the guest has the bundled agent, for trying out only; AGENT_SOURCE_BIN names a real one')
   }
@@ -186,158 +172,4 @@ async function planBase(
     keepDocs: settings.KEEP_DOCS,
     index,
   }
-}
-
-interface Wanted {
-  /** Fingerprint of the base tree. */
-  readonly base: string
-  readonly fingerprint: string
-  readonly inputs: RootfsInputs
-  /** Entries of the rootfs that is there, when it is ours to change. */
-  readonly unedited: readonly TreeEntry[] | undefined
-  readonly title: string
-  readonly startMs: number
-  readonly context: Pick<ProvisionContext, 'agent' | 'version' | 'epochSeconds'>
-}
-
-/** Make the rootfs the shortest way: from the one that is there, else from the base tree. Returns its number of packages. */
-async function makeTree(build: Build, wanted: Wanted): Promise<number> {
-  const { output, workspace } = build
-  const { cacheDir } = workspace
-  const stored = baseTar(cacheDir, wanted.base)
-  const last = readState(output)?.fingerprint
-  const delta = last === undefined ? undefined : findDelta(cacheDir, last, wanted.base)
-  if (wanted.unedited === undefined || last === undefined || delta === undefined || !hasBase(stored)) {
-    return await withTemporary(output, async (temporary) => {
-      mkdirSync(temporary)
-      await bootstrap(build, temporary, stored, wanted.title)
-      return await fill(build, wanted, temporary, readTree(temporary), [])
-    })
-  }
-  const before = wanted.unedited
-  let packages = 0
-  await changeFolder(
-    output,
-    async (temporary) => {
-      await undoDelta(temporary, delta.rows, stored)
-      packages = await fill(build, wanted, temporary, before, delta.rows)
-    },
-    async (temporary) => {
-      await undoDelta(temporary, deltaRows(before, readTree(temporary), delta.rows), stored)
-      await applyDelta(temporary, delta, deltaTar(cacheDir, last))
-      const { lines, stamp } = listTree(temporary)
-      writeFileSync(listingPath(output), lines.join('\n'))
-      writeState(output, temporary, last, stamp)
-    },
-  )
-  return packages
-}
-
-/**
- * Turn a base tree into the rootfs. Returns its number of packages.
- *
- * @param before entries of the tree, all of whose changes since are in `undone`
- * @param undone rows of the delta that was undone to get the base tree
- */
-async function fill(
-  build: Build,
-  wanted: Wanted,
-  tree: string,
-  before: readonly TreeEntry[],
-  undone: readonly DeltaRow[],
-): Promise<number> {
-  const { cacheDir } = build.workspace
-  const guest: Guest = { root: tree }
-  const packages = dpkgPackages(guest)
-  const known = findDelta(cacheDir, wanted.fingerprint, wanted.base)
-  if (known === undefined) {
-    const scratchDir = temporaryFor(`${build.output}.scratch`)
-    mkdirSync(scratchDir)
-    try {
-      await provision(build, { guest, scratchDir, ...wanted.context })
-    } finally {
-      discard(scratchDir)
-    }
-    settleTimes(tree, wanted.context.epochSeconds, wanted.startMs)
-  } else {
-    await applyDelta(tree, known, deltaTar(cacheDir, wanted.fingerprint))
-  }
-  const entries = readTree(tree)
-  if (known === undefined) {
-    const rows = deltaRows(before, entries, undone)
-    if (rows.length < entries.length * LARGEST_DELTA) {
-      await saveDelta(cacheDir, wanted.fingerprint, tree, { base: wanted.base, rows })
-      evict(deltaTar(cacheDir, wanted.fingerprint), KEPT_DELTAS)
-    }
-  }
-  finish(build, tree, wanted, { packages, listing: listEntries(entries) })
-  return packages.length
-}
-
-/** Fill the folder with the distro's packages: from the base tree in the cache, made first when there is none. */
-async function bootstrap(build: Build, folder: string, stored: string, title: string): Promise<void> {
-  const { plan, settings, logFile } = build
-  if (hasBase(stored)) {
-    await unpackBase(stored, folder)
-    return
-  }
-  report('ROOTFS', title, `installing packages, log in ${logFile}`)
-  for (const { suite, why } of plan.index.skipped) note(`suite ${suite} is not used: ${why}`)
-  await withTemporary(stored, (tarFile) =>
-    bootstrapApt(plan, folder, tarFile, { logFile, verbose: settings.DEBUG }),
-  )
-  evict(stored, KEPT_BASES)
-}
-
-async function provision(
-  { settings, choice, plan, logFile }: Build,
-  rest: Pick<ProvisionContext, 'guest' | 'agent' | 'version' | 'epochSeconds' | 'scratchDir'>,
-): Promise<void> {
-  const official = suitesOf(choice.distro, choice.release, choice.distro.mirror)
-  const used = new Set(plan.index.suites.map(({ suite }) => suite))
-  const context: ProvisionContext = {
-    ...rest,
-    settings,
-    arch: choice.arch,
-    logFile,
-    base: {
-      distro: choice.distro,
-      release: choice.release,
-      packages: plan.packages,
-      // The guest is pointed at the distro's own mirror: ours may be a cache on this machine.
-      sources: sourceLines(
-        official.filter(({ suite }) => used.has(suite)),
-        plan.components,
-      ),
-    },
-  }
-  for (const step of PROVISION_STEPS) await step.run(context)
-}
-
-function finish(
-  { output, plan, choice }: Build,
-  tree: string,
-  { fingerprint, inputs }: Wanted,
-  { packages, listing }: { readonly packages: readonly InstalledPackage[]; readonly listing: TreeListing },
-): void {
-  writeFileSync(listingPath(output), listing.lines.join('\n'))
-  writeManifest(
-    output,
-    tree,
-    {
-      format: 'osbuilder-manifest-1',
-      kind: 'rootfs',
-      name: basename(output),
-      fingerprint,
-      inputs,
-      result: {
-        entries: listing.lines.length,
-        packages: packages.map((item) => ({ ...item })),
-        why: choice.distro.packages.map(({ packages: names, why }) => ({ packages: names, why })),
-        suites: plan.index.suites.map((suite) => ({ ...suite })),
-        suitesNotUsed: plan.index.skipped.map((suite) => ({ ...suite })),
-      },
-    },
-    listing.stamp,
-  )
 }

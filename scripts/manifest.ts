@@ -4,6 +4,7 @@ import { basename, dirname, join } from 'node:path'
 
 import type { Json } from './digest.ts'
 import { writeWhole } from './temporary.ts'
+import { changedInputs, tellStage } from './why.ts'
 
 /** What is written beside every output, as `<output>.json`. */
 export interface Manifest {
@@ -25,6 +26,8 @@ export interface OutputState {
   readonly inode: string
   /** What tells that nobody changed the output since. */
   readonly stamp: string
+  /** Why it was built, in words. */
+  readonly why?: readonly string[]
 }
 
 /** Path of the manifest of an output. */
@@ -73,15 +76,17 @@ function readStates(output: string): readonly OutputState[] {
 
 /** Write manifest and state of a complete output that still has its temporary name. */
 export function writeManifest(output: string, temporary: string, manifest: Manifest, stamp: string): void {
-  writeState(output, temporary, manifest.fingerprint, stamp)
+  const last = readManifest(output)
+  const why = last === undefined ? ['its first build'] : changedInputs(last.inputs, manifest.inputs)
+  writeState(output, temporary, { fingerprint: manifest.fingerprint, stamp, why })
   writeWhole(manifestPath(output), `${JSON.stringify(manifest, null, 2)}\n`)
 }
 
 /** Remember an output that still has its temporary name, beside the one that has the name. */
-export function writeState(output: string, temporary: string, fingerprint: string, stamp: string): void {
+export function writeState(output: string, temporary: string, state: Omit<OutputState, 'inode'>): void {
   const inode = lstatSync(temporary, { bigint: true }).ino.toString()
   const current = readState(output)
-  const states = [{ fingerprint, inode, stamp }, ...(current === undefined ? [] : [current])]
+  const states = [{ ...state, inode }, ...(current === undefined ? [] : [current])]
   writeWhole(statePath(output), `${JSON.stringify(states satisfies OutputState[])}\n`)
 }
 
@@ -100,6 +105,17 @@ export function isCurrent(output: string, fingerprint: string): boolean {
     state.fingerprint === fingerprint &&
     state.stamp === outputStamp(output)
   )
+}
+
+/** Tell for `make why` whether a packed output would be built again, and which of its inputs changed. */
+export function tellOutput(stage: string, output: string, key: string, inputs: Manifest['inputs']): void {
+  if (isCurrent(output, key)) {
+    tellStage(stage, 'reused', [`last built for: ${(readState(output)?.why ?? []).join('; ')}`])
+    return
+  }
+  const last = readManifest(output)
+  const changed = last === undefined ? ['its first build'] : changedInputs(last.inputs, inputs)
+  tellStage(stage, 'built', changed.length > 0 ? changed : ['somebody changed or removed it'])
 }
 
 /** Every file that belongs to an output, itself first. */

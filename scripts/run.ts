@@ -168,16 +168,24 @@ export async function startBackground(
 /**
  * Hold an advisory lock on an open file until this process ends, however it ends.
  *
- * flock(1) locks the open file that it inherits, which stays ours when flock has ended.
+ * flock(1) locks the open file that it inherits, which stays ours when flock has ended. False when it is
+ * taken and is not waited for.
  */
-export async function lockDescriptor(descriptor: number, mode: 'exclusive' | 'shared'): Promise<void> {
+export async function lockDescriptor(
+  descriptor: number,
+  mode: 'exclusive' | 'shared',
+  whenTaken: 'wait' | 'do not wait' = 'wait',
+): Promise<boolean> {
   requireTools(['flock'])
   const { execa } = await import('execa')
-  await execa('flock', [`--${mode}`, '3'], {
+  const flags = [`--${mode}`, ...(whenTaken === 'wait' ? [] : ['--nonblock'])]
+  const { exitCode } = await execa('flock', [...flags, '3'], {
     env: toolEnvironment(),
     extendEnv: false,
     stdio: ['ignore', 'ignore', 'inherit', descriptor as 3],
+    reject: whenTaken === 'wait',
   })
+  return exitCode === 0
 }
 
 function checked(argv: Argv): [string, ...string[]] {

@@ -327,6 +327,27 @@ export const SETTINGS = {
     help: 'How long to wait for the agent',
   },
 
+  TARGET: {
+    group: 'where',
+    type: 'choice',
+    default: 'image',
+    allowed: ['rootfs', 'image', 'initrd'],
+    help: 'What make why explains',
+  },
+  KEEP: {
+    group: 'where',
+    type: 'text',
+    default: '10G',
+    pattern: /^\d+[KMGT]?$/,
+    expected: 'a size such as 10G, 500M or 0',
+    help: 'How large the cache may grow; what was not used for longest goes first',
+  },
+  CACHE_DIR: {
+    group: 'where',
+    type: 'path',
+    default: '',
+    help: 'Folder of the cache, which builds may share (default: WORKDIR/cache)',
+  },
   WORKDIR: { group: 'where', type: 'path', default: 'workdir', help: 'Folder that holds everything made' },
   ROOTFS_BUILD_DEST: {
     group: 'where',

@@ -19,6 +19,14 @@ import type { Workspace } from './workspace.ts'
 /** Settings that decide which rootfs is packed and what is asked of it. */
 export const SOURCE_SETTINGS = ['AGENT_BIN', 'AGENT_INIT', 'ARCH', 'SKIP_ROOTFS_CHECK'] as const
 
+/** The settings that decide the bytes: what is only checked does not change what is packed. */
+export function withoutChecks<Chosen extends { readonly SKIP_ROOTFS_CHECK: boolean }>(
+  chosen: Chosen,
+): Omit<Chosen, 'SKIP_ROOTFS_CHECK'> {
+  const { SKIP_ROOTFS_CHECK: _, ...rest } = chosen
+  return rest
+}
+
 /** A rootfs as a packer sees it. */
 export interface SourceRootfs {
   readonly folder: string

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSy
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
+import { STAGES } from './cache.ts'
 import { BuildError } from './errors.ts'
 import type { Settings } from './settings.ts'
 import { removeStale } from './temporary.ts'
@@ -26,7 +27,7 @@ export interface Workspace {
  * @throws BuildError E_CONFIG when it is a folder with other things in it
  */
 export function openWorkspace(
-  settings: Pick<Settings, 'WORKDIR' | 'ROOTFS_BUILD_DEST' | 'IMAGES_BUILD_DEST'>,
+  settings: Pick<Settings, 'WORKDIR' | 'CACHE_DIR' | 'ROOTFS_BUILD_DEST' | 'IMAGES_BUILD_DEST'>,
 ): Workspace {
   const workDir = settings.WORKDIR
   if (!isWorkspace(workDir)) {
@@ -39,7 +40,7 @@ export function openWorkspace(
   }
   const workspace = {
     workDir,
-    cacheDir: join(workDir, 'cache'),
+    cacheDir: settings.CACHE_DIR || join(workDir, 'cache'),
     logDir: join(workDir, 'logs'),
     rootfsDest: settings.ROOTFS_BUILD_DEST || workDir,
     imagesDest: settings.IMAGES_BUILD_DEST || workDir,
@@ -51,7 +52,7 @@ export function openWorkspace(
 /** Remove what killed builds left behind; call while holding a lock. */
 export function removeLeftovers(workspace: Workspace): void {
   const { cacheDir, ...folders } = workspace
-  const inCache = ['agent', 'base', 'boot', 'index', 'provisioned'].map((name) => join(cacheDir, name))
+  const inCache = [...STAGES, 'index'].map((name) => join(cacheDir, name))
   for (const folder of new Set([...Object.values(folders), cacheDir, ...inCache])) removeStale(folder)
 }
 

@@ -85,11 +85,7 @@ function changedError(hostPath: string, cause?: unknown): BuildError {
   })
 }
 
-function openOutput(
-  fileDescriptor: number,
-  offsetBytes: number,
-  reach: (bytes: number) => void,
-): Output {
+function openOutput(fileDescriptor: number, offsetBytes: number, reach: (bytes: number) => void): Output {
   // One byte more, to see whether a file goes on after its planned end.
   const buffer = Buffer.allocUnsafe(BUFFER_BYTES + 1)
   let start = 0

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-import { chmodSync, existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs'
+import { chmodSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { ARCHES } from '../../scripts/arch.ts'
 import type { ArchName } from '../../scripts/arch.ts'
+import { findEntry, makeEntry } from '../../scripts/cache.ts'
 import { fingerprint, sha256 } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import { packageHint } from '../../scripts/host-tools.ts'
 import { PROJECT_ROOT } from '../../scripts/paths.ts'
 import { findTool, run } from '../../scripts/run.ts'
 import { hostArch } from '../../scripts/settings.ts'
-import { withTemporary } from '../../scripts/temporary.ts'
 import { toolVersion } from '../../scripts/tools.ts'
 
 const SOURCE_DIR = join(PROJECT_ROOT, 'rootfs-builder', 'agent')
@@ -29,18 +29,16 @@ export async function bundledAgent(arch: ArchName, cacheDir: string): Promise<Bu
   const names = readdirSync(SOURCE_DIR).filter((name) => /\.[ch]$/.test(name))
   const sources = names.sort().map((name) => [name, sha256(readFileSync(join(SOURCE_DIR, name)))])
   const key = fingerprint({ sources, compiler, version, flags })
-  const folder = join(cacheDir, 'agent')
-  const file = join(folder, `${key.slice(0, 32)}-${arch}`)
-  if (!existsSync(file)) {
-    mkdirSync(folder, { recursive: true })
-    await withTemporary(file, async (temporary) => {
+  const folder =
+    findEntry(cacheDir, 'agent', key) ??
+    (await makeEntry(cacheDir, 'agent', key, async (entry) => {
+      const file = join(entry, 'agent')
       // The same names for everyone: a path of this machine must not get into the program.
       const units = names.filter((name) => name.endsWith('.c'))
-      await run([compiler, ...flags, '-o', temporary, ...units], { cwd: SOURCE_DIR })
-      chmodSync(temporary, 0o755)
-    })
-  }
-  return { file, compiler: `${compiler}: ${version}` }
+      await run([compiler, ...flags, '-o', file, ...units], { cwd: SOURCE_DIR })
+      chmodSync(file, 0o755)
+    }))
+  return { file: join(folder, 'agent'), compiler: `${compiler}: ${version}` }
 }
 
 /** musl makes a small static program; only the host's own architecture has a package for it. */

@@ -2,7 +2,6 @@
 import { readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 
-import { sha256 } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import type { ErrorCode } from '../../scripts/errors.ts'
 import { PRIVATE_NAMESPACE } from '../../scripts/namespace.ts'
@@ -62,9 +61,9 @@ export function aptInputs(plan: AptPlan): {
     suite: plan.suite,
     components: plan.components,
     packages: plan.packages,
-    keyring: sha256(readFileSync(plan.keyring)),
     keepDocs: plan.keepDocs,
-    suites: plan.index.suites.map(({ suite, url, sha256: digest }) => ({ suite, url, sha256: digest })),
+    // Whichever mirror serves it and whoever's key proves it: the same index names the same packages.
+    suites: plan.index.suites.map(({ suite, sha256: digest }) => ({ suite, sha256: digest })),
   }
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 
 import { ARCHES } from '../arch.ts'
 import type { ArchName } from '../arch.ts'
+import { findEntry, makeEntry } from '../cache.ts'
 import { fingerprint } from '../digest.ts'
 import { BuildError } from '../errors.ts'
 import { report } from '../log.ts'
@@ -11,7 +12,6 @@ import { PROJECT_ROOT } from '../paths.ts'
 import { capture, requireTools, run } from '../run.ts'
 import { shell } from '../shell.ts'
 import type { Settings } from '../settings.ts'
-import { withTemporary } from '../temporary.ts'
 import type { Workspace } from '../workspace.ts'
 
 export interface BootKernel {
@@ -59,14 +59,13 @@ async function debianKernel(
     join(PROJECT_ROOT, 'rootfs-builder', 'debian', 'keys', 'debian-archive-keyring.gpg')
   const { kernelPackage, debian } = ARCHES[arch]
   const key = fingerprint({ mirror, release, debian, kernelPackage })
-  const folder = join(workspace.cacheDir, 'boot', `kernel-${release}-${debian}-${key.slice(0, 8)}`)
-  if (!existsSync(folder)) {
+  let folder = findEntry(workspace.cacheDir, 'boot', key)
+  if (folder === undefined) {
     report('KERNEL', `${kernelPackage} of ${release}`, 'downloading')
     requireTools(['apt-get', 'apt-cache', 'dpkg-deb', 'tar', 'depmod'])
-    mkdirSync(dirname(folder), { recursive: true })
-    await withTemporary(folder, async (temporary) => {
-      await downloadKernel(temporary, { mirror, keyring, release, debian, kernelPackage })
-    })
+    folder = await makeEntry(workspace.cacheDir, 'boot', key, (entry) =>
+      downloadKernel(entry, { mirror, keyring, release, debian, kernelPackage }),
+    )
   }
   return unpackedKernel(folder, `${kernelPackage} of ${release}`)
 }

@@ -18,14 +18,7 @@ import { join } from 'node:path'
 import t from 'tap'
 
 import { unpackBase } from '../../rootfs-builder/base-tree.ts'
-import {
-  applyDelta,
-  deltaRows,
-  deltaTar,
-  findDelta,
-  saveDelta,
-  undoDelta,
-} from '../../rootfs-builder/delta.ts'
+import { applyDelta, deltaRows, findDelta, saveDelta, undoDelta } from '../../rootfs-builder/delta.ts'
 import { readTree } from '../../scripts/tree.ts'
 
 /** Everything of a tree that a packer sees, but for what differs between two unpackings of it. */
@@ -104,7 +97,7 @@ t.test('what was made of a base tree is undone and done again, to the last time 
 
   const delta = findDelta(folder, 'f'.repeat(64), 'b')
   t.strictSame(delta?.rows, rows)
-  await applyDelta(tree, { base: 'b', rows }, deltaTar(folder, 'f'.repeat(64)))
+  if (delta !== undefined) await applyDelta(tree, delta)
   t.strictSame(seen(tree), provisioned)
   t.equal(findDelta(folder, 'f'.repeat(64), 'another base'), undefined)
   t.equal(findDelta(folder, 'e'.repeat(64), 'b'), undefined)

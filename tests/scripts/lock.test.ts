@@ -12,7 +12,12 @@ import type { Workspace } from '../../scripts/workspace.ts'
 import { moduleUrl } from './child.ts'
 
 function openIn(folder: string): Workspace {
-  return openWorkspace({ WORKDIR: join(folder, 'w'), ROOTFS_BUILD_DEST: '', IMAGES_BUILD_DEST: '' })
+  return openWorkspace({
+    WORKDIR: join(folder, 'w'),
+    CACHE_DIR: '',
+    ROOTFS_BUILD_DEST: '',
+    IMAGES_BUILD_DEST: '',
+  })
 }
 
 /** Another process that holds a lock until it is killed. */

@@ -9,7 +9,12 @@ import { PROJECT_ROOT } from '../../scripts/paths.ts'
 import { isWorkspace, openWorkspace, projectVersion, removeLeftovers } from '../../scripts/workspace.ts'
 
 function open(folder: string, rootfs: string = '', images: string = '') {
-  return openWorkspace({ WORKDIR: folder, ROOTFS_BUILD_DEST: rootfs, IMAGES_BUILD_DEST: images })
+  return openWorkspace({
+    WORKDIR: folder,
+    CACHE_DIR: '',
+    ROOTFS_BUILD_DEST: rootfs,
+    IMAGES_BUILD_DEST: images,
+  })
 }
 
 t.test('a new and an empty folder become a workspace, which opens again', async (t) => {

@@ -31,6 +31,14 @@ export function make(target: string, variables: Variables): Ended {
   return { status: status ?? 1, stdout, said: `${stdout}${stderr}` }
 }
 
+/** As make, while the test's own server answers. */
+export function makeAsync(target: string, variables: Variables): Promise<Ended> {
+  const words = Object.entries(variables).map(([name, value]) => `${name}=${value}`)
+  return ended(
+    spawn('make', [...words, target], { cwd: PROJECT, stdio: ['ignore', 'pipe', 'pipe'], env: BARE }),
+  )
+}
+
 /** Steps by their short names. */
 const STEPS = {
   rootfs: 'rootfs-builder/rootfs.js',

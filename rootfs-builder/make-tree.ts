@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+
+import { findEntry, makeEntry } from '../scripts/cache.ts'
+import { withLock } from '../scripts/lock.ts'
+import { note, report } from '../scripts/log.ts'
+import { readState, writeManifest, writeState } from '../scripts/manifest.ts'
+import type { Settings } from '../scripts/settings.ts'
+import { changeFolder, discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
+import { listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
+import type { TreeListing } from '../scripts/tree-stamp.ts'
+import { readTree } from '../scripts/tree.ts'
+import type { TreeEntry } from '../scripts/tree.ts'
+import type { Workspace } from '../scripts/workspace.ts'
+import { TREE_TAR, unpackBase } from './base-tree.ts'
+import { bootstrapApt, sourceLines } from './bootstrap/apt.ts'
+import type { AptPlan } from './bootstrap/apt.ts'
+import { applyDelta, deltaRows, findDelta, saveDelta, undoDelta } from './delta.ts'
+import type { DeltaRow } from './delta.ts'
+import { suitesOf } from './distro.ts'
+import type { Choice } from './distros.ts'
+import { listingPath } from './guard.ts'
+import type { Guest } from './guest.ts'
+import type { RootfsInputs } from './inputs.ts'
+import { dpkgPackages } from './packages.ts'
+import type { InstalledPackage } from './packages.ts'
+import { PROVISION_STEPS } from './provision/steps.ts'
+import type { ProvisionContext } from './provision/context.ts'
+
+/** Part of a tree's entries above which starting from the base tree is as quick as undoing a delta. */
+const LARGEST_DELTA = 0.5
+
+/** What a rootfs is made with. */
+export interface Build {
+  readonly settings: Settings
+  readonly choice: Choice
+  readonly workspace: Workspace
+  readonly plan: AptPlan
+  readonly output: string
+  readonly logFile: string
+}
+
+/** The rootfs to make. */
+export interface Wanted {
+  /** Fingerprint of the base tree. */
+  readonly base: string
+  readonly fingerprint: string
+  readonly inputs: RootfsInputs
+  /** Entries of the rootfs that is there, when it is ours to change. */
+  readonly unedited: readonly TreeEntry[] | undefined
+  readonly title: string
+  readonly startMs: number
+  readonly context: Pick<ProvisionContext, 'agent' | 'version' | 'epochSeconds'>
+}
+
+/** Make the rootfs the shortest way: from the one that is there, else from the base tree. Returns its number of packages. */
+export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
+  const { output, workspace } = build
+  const { cacheDir } = workspace
+  const base = findEntry(cacheDir, 'base', wanted.base)
+  const state = readState(output)
+  const delta = state === undefined ? undefined : findDelta(cacheDir, state.fingerprint, wanted.base)
+  if (wanted.unedited === undefined || state === undefined || delta === undefined || base === undefined) {
+    return await withTemporary(output, async (temporary) => {
+      mkdirSync(temporary)
+      if (base === undefined) await bootstrap(build, temporary, wanted)
+      else await unpackBase(join(base, TREE_TAR), temporary)
+      return await fill(build, wanted, temporary, readTree(temporary), [])
+    })
+  }
+  const stored = join(base, TREE_TAR)
+  const before = wanted.unedited
+  let packages = 0
+  await changeFolder(
+    output,
+    async (temporary) => {
+      await undoDelta(temporary, delta.rows, stored)
+      packages = await fill(build, wanted, temporary, before, delta.rows)
+    },
+    async (temporary) => {
+      await undoDelta(temporary, deltaRows(before, readTree(temporary), delta.rows), stored)
+      await applyDelta(temporary, delta)
+      const { lines, stamp } = listTree(temporary)
+      writeFileSync(listingPath(output), lines.join('\n'))
+      writeState(output, temporary, { ...state, stamp })
+    },
+  )
+  return packages
+}
+
+/**
+ * Turn a base tree into the rootfs. Returns its number of packages.
+ *
+ * @param before entries of the tree, all of whose changes since are in `undone`
+ * @param undone rows of the delta that was undone to get the base tree
+ */
+async function fill(
+  build: Build,
+  wanted: Wanted,
+  tree: string,
+  before: readonly TreeEntry[],
+  undone: readonly DeltaRow[],
+): Promise<number> {
+  const { cacheDir } = build.workspace
+  const guest: Guest = { root: tree }
+  const packages = dpkgPackages(guest)
+  const known = findDelta(cacheDir, wanted.fingerprint, wanted.base)
+  if (known === undefined) {
+    const scratchDir = temporaryFor(`${build.output}.scratch`)
+    mkdirSync(scratchDir)
+    try {
+      await provision(build, { guest, scratchDir, ...wanted.context })
+    } finally {
+      discard(scratchDir)
+    }
+    settleTimes(tree, wanted.context.epochSeconds, wanted.startMs)
+  } else {
+    await applyDelta(tree, known)
+  }
+  const entries = readTree(tree)
+  if (known === undefined) {
+    const rows = deltaRows(before, entries, undone)
+    if (rows.length < entries.length * LARGEST_DELTA) {
+      await saveDelta(cacheDir, wanted.fingerprint, tree, { base: wanted.base, rows })
+    }
+  }
+  finish(build, tree, wanted, { packages, listing: listEntries(entries) })
+  return packages.length
+}
+
+/** Fill the folder with the distro's packages, and keep the tree they make for later builds. */
+async function bootstrap(build: Build, folder: string, wanted: Wanted): Promise<void> {
+  const { plan, settings, workspace, logFile } = build
+  report('ROOTFS', wanted.title, `installing packages, log in ${logFile}`)
+  for (const { suite, why } of plan.index.skipped) note(`suite ${suite} is not used: ${why}`)
+  const { cacheDir } = workspace
+  // A second build that wants the same tree waits for it here.
+  await withLock(workspace, join(cacheDir, 'base', wanted.base), 'exclusive', async () => {
+    const made = findEntry(cacheDir, 'base', wanted.base)
+    if (made !== undefined) return await unpackBase(join(made, TREE_TAR), folder)
+    await makeEntry(cacheDir, 'base', wanted.base, (entry) =>
+      bootstrapApt(plan, folder, join(entry, TREE_TAR), { logFile, verbose: settings.DEBUG }),
+    )
+  })
+}
+
+async function provision(
+  { settings, choice, plan, logFile }: Build,
+  rest: Pick<ProvisionContext, 'guest' | 'agent' | 'version' | 'epochSeconds' | 'scratchDir'>,
+): Promise<void> {
+  const official = suitesOf(choice.distro, choice.release, choice.distro.mirror)
+  const used = new Set(plan.index.suites.map(({ suite }) => suite))
+  const context: ProvisionContext = {
+    ...rest,
+    settings,
+    arch: choice.arch,
+    logFile,
+    base: {
+      distro: choice.distro,
+      release: choice.release,
+      packages: plan.packages,
+      // The guest is pointed at the distro's own mirror: ours may be a cache on this machine.
+      sources: sourceLines(
+        official.filter(({ suite }) => used.has(suite)),
+        plan.components,
+      ),
+    },
+  }
+  for (const step of PROVISION_STEPS) await step.run(context)
+}
+
+function finish(
+  { output, plan, choice }: Build,
+  tree: string,
+  { fingerprint, inputs }: Wanted,
+  { packages, listing }: { readonly packages: readonly InstalledPackage[]; readonly listing: TreeListing },
+): void {
+  writeFileSync(listingPath(output), listing.lines.join('\n'))
+  writeManifest(
+    output,
+    tree,
+    {
+      format: 'osbuilder-manifest-1',
+      kind: 'rootfs',
+      name: basename(output),
+      fingerprint,
+      inputs,
+      result: {
+        entries: listing.lines.length,
+        packages: packages.map((item) => ({ ...item })),
+        why: choice.distro.packages.map(({ packages: names, why }) => ({ packages: names, why })),
+        suites: plan.index.suites.map((suite) => ({ ...suite })),
+        suitesNotUsed: plan.index.skipped.map((suite) => ({ ...suite })),
+      },
+    },
+    listing.stamp,
+  )
+}

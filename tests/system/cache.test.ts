@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+import { execFileSync } from 'node:child_process'
+import {
+  appendFileSync,
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+import t from 'tap'
+
+import { SETTINGS } from '../../scripts/settings-table.ts'
+import type { SettingName } from '../../scripts/settings-table.ts'
+import { startMirror } from '../mirrors/apt.ts'
+import { makeAsync, step } from './user.ts'
+
+const MINUTE_MS = 60 * 1000
+t.setTimeout(15 * MINUTE_MS)
+
+const mirror = await startMirror()
+const otherMirror = await startMirror()
+const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
+t.teardown(async () => {
+  await Promise.all([mirror.close(), otherMirror.close()])
+  rmSync(scratch, { recursive: true, force: true })
+})
+
+const WORKDIR = join(scratch, 'w')
+const AGENT = join(scratch, 'agent')
+const ARCHIVE = join(scratch, 'archive.tar')
+const POLICY = join(scratch, 'policy.rego')
+const MODULES = join(scratch, '6.1.0')
+const KEYRING = join(scratch, 'keyring.gpg')
+
+const GOOD = {
+  DISTRO: 'debian',
+  REPO_URL: mirror.url,
+  REPO_KEYRING: KEYRING,
+  WORKDIR,
+  SOURCE_DATE_EPOCH: '1795000000',
+  INITRD_COMPRESSION: 'zstd',
+  AGENT_SOURCE_BIN: AGENT,
+  GUEST_HOOKS_TARBALL: ARCHIVE,
+  AGENT_POLICY: 'yes',
+  AGENT_POLICY_FILE: POLICY,
+  KERNEL_MODULES_DIR: MODULES,
+}
+const ROOTFS = join(WORKDIR, 'debian_rootfs')
+
+type Outcome = 'rootfs' | 'image' | 'initrd' | 'nothing'
+
+/** The first thing that would be built anew, by what `-w` tells of each step. */
+async function wouldBuild(settings: Readonly<Record<string, string>>): Promise<Outcome[]> {
+  const all = { ...GOOD, ...settings }
+  const rootfs = await step('rootfs', all, ['-w'])
+  if (rootfs.status !== 0) throw new Error(rootfs.said)
+  if (/ built   /.test(rootfs.stdout)) return ['rootfs']
+  const packed: Outcome[] = []
+  for (const name of ['image', 'initrd'] as const) {
+    const { status, said, stdout } = await step(name, all, ['-w'])
+    if (status !== 0) throw new Error(said)
+    if (/ built   /.test(stdout)) packed.push(name)
+  }
+  return packed.length === 0 ? ['nothing'] : packed
+}
+
+interface Row {
+  readonly value: string
+  readonly builds: Outcome
+  /** What else must be set for the value to be allowed. */
+  readonly also?: Readonly<Record<string, string>>
+}
+
+/** A change of every setting, and what it must build anew; `elsewhere` makes outputs of other names. */
+const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
+  DISTRO: 'elsewhere',
+  OS_VERSION: { value: 'trixie', builds: 'rootfs' },
+  ARCH: { value: 'aarch64', builds: 'rootfs' },
+  AGENT_INIT: { value: 'yes', builds: 'rootfs' },
+  BUILD_METHOD: { value: 'distro', builds: 'nothing' },
+  USE_DOCKER: { value: 'no', builds: 'nothing' },
+  USE_PODMAN: { value: 'no', builds: 'nothing' },
+  EXTRA_PKGS: { value: 'curl', builds: 'rootfs' },
+  SECCOMP: { value: 'no', builds: 'rootfs' },
+  DEBUG: { value: 'yes', builds: 'nothing' },
+  AGENT_SOURCE_BIN: { value: '/bin/true', builds: 'rootfs' },
+  AGENT_TARBALL: { value: ARCHIVE, builds: 'rootfs', also: { AGENT_SOURCE_BIN: '' } },
+  // How an agent is built from a repository has its own test: build.test.ts.
+  AGENT_REPO: 'elsewhere',
+  AGENT_VERSION: 'elsewhere',
+  AGENT_SOURCE_DIR: { value: 'src/agent', builds: 'nothing' },
+  LIBC: { value: 'gnu', builds: 'nothing' },
+  AGENT_BIN: { value: 'other-agent', builds: 'rootfs' },
+  AGENT_POLICY: { value: 'no', builds: 'rootfs' },
+  AGENT_POLICY_FILE: { value: '/etc/passwd', builds: 'rootfs' },
+  ROOTFS_DIR: 'elsewhere',
+  REPO_URL: { value: otherMirror.url, builds: 'nothing' },
+  REPO_COMPONENTS: { value: 'main contrib', builds: 'rootfs' },
+  REPO_KEYRING: { value: join(scratch, 'same-keys.gpg'), builds: 'nothing' },
+  REFRESH: { value: 'always', builds: 'nothing' },
+  KERNEL_MODULES_DIR: { value: join(scratch, '6.2.0'), builds: 'rootfs' },
+  GUEST_HOOKS_TARBALL: { value: join(scratch, 'other.tar'), builds: 'rootfs' },
+  PAUSE_IMAGE_TARBALL: { value: ARCHIVE, builds: 'rootfs' },
+  COCO_GUEST_COMPONENTS_TARBALL: { value: ARCHIVE, builds: 'rootfs' },
+  CONFIDENTIAL_GUEST: { value: 'yes', builds: 'rootfs' },
+  KEEP_PACKAGE_DB: { value: 'no', builds: 'rootfs' },
+  KEEP_DOCS: { value: 'yes', builds: 'rootfs' },
+  REMOVE_UNITS: { value: 'yes', builds: 'rootfs' },
+  FS_TYPE: { value: 'ext4', builds: 'nothing' },
+  BLOCK_SIZE: { value: '1024', builds: 'image' },
+  IMG_SIZE: { value: '400', builds: 'image' },
+  ROOT_FREE_SPACE: { value: '7', builds: 'image' },
+  IMAGE_SIZE_ALIGNMENT_MB: { value: '2', builds: 'image' },
+  SKIP_DAX_HEADER: { value: 'yes', builds: 'image' },
+  SKIP_ROOTFS_CHECK: { value: 'yes', builds: 'nothing' },
+  INITRD_COMPRESSION: { value: 'gzip', builds: 'initrd' },
+  INITRD_COMPRESSION_LEVEL: { value: '3', builds: 'initrd' },
+  BOOT: { value: 'initrd', builds: 'nothing' },
+  KERNEL: { value: '/boot/none', builds: 'nothing' },
+  KERNEL_CMDLINE: { value: 'quiet', builds: 'nothing' },
+  BOOT_COMMAND: { value: 'true', builds: 'nothing' },
+  BOOT_DISK: { value: 'nvdimm', builds: 'nothing' },
+  BOOT_MEMORY: { value: '512', builds: 'nothing' },
+  BOOT_TIMEOUT: { value: '9', builds: 'nothing' },
+  TARGET: { value: 'initrd', builds: 'nothing' },
+  KEEP: { value: '1G', builds: 'nothing' },
+  CACHE_DIR: 'elsewhere',
+  WORKDIR: 'elsewhere',
+  ROOTFS_BUILD_DEST: 'elsewhere',
+  IMAGES_BUILD_DEST: 'elsewhere',
+  SOURCE_DATE_EPOCH: { value: '1795000001', builds: 'rootfs' },
+  OSBUILDER_VERSION: { value: '9.9', builds: 'rootfs' },
+  DESTDIR: { value: '/tmp', builds: 'nothing' },
+  INSTALL_DIR: { value: '/opt', builds: 'nothing' },
+  HTTP_PROXY: { value: '', builds: 'nothing' },
+  HTTPS_PROXY: { value: 'http://127.0.0.1:9', builds: 'nothing' },
+  NO_PROXY: { value: 'example.invalid', builds: 'nothing' },
+}
+
+t.before(() => {
+  writeFileSync(AGENT, '#!/bin/sh\n', { mode: 0o755 })
+  writeFileSync(POLICY, 'package policy\n')
+  const keys = new URL('../../../rootfs-builder/debian/keys/debian-archive-keyring.gpg', import.meta.url)
+  cpSync(keys, KEYRING)
+  cpSync(keys, join(scratch, 'same-keys.gpg'))
+  for (const version of ['6.1.0', '6.2.0']) {
+    mkdirSync(join(scratch, version, 'kernel'), { recursive: true })
+    writeFileSync(join(scratch, version, 'kernel/a.ko'), version)
+    writeFileSync(join(scratch, version, 'modules.dep'), 'kernel/a.ko:\n')
+  }
+  mkdirSync(join(scratch, 'hooks'))
+  writeFileSync(join(scratch, 'hooks/hook'), 'one')
+  execFileSync('tar', ['-C', join(scratch, 'hooks'), '-cf', ARCHIVE, '.'])
+  writeFileSync(join(scratch, 'hooks/hook'), 'two')
+  execFileSync('tar', ['-C', join(scratch, 'hooks'), '-cf', join(scratch, 'other.tar'), '.'])
+})
+
+t.test('the first build tells that it is one', async (t) => {
+  const why = await makeAsync('why', { ...GOOD, TARGET: 'initrd' })
+  t.equal(why.status, 0, why.said)
+  t.match(why.stdout, /base +built +its first build/)
+  t.match(why.stdout, /initrd +built +its rootfs is built/)
+  for (const name of ['rootfs', 'image', 'initrd'] as const) {
+    const { status, said } = await step(name, GOOD)
+    t.equal(status, 0, said)
+  }
+  t.strictSame(await wouldBuild({}), ['nothing'])
+})
+
+t.test('of every setting: a change that alters what is made builds it again, another does not', async (t) => {
+  t.strictSame(Object.keys(CHANGES).sort(), Object.keys(SETTINGS).sort(), 'every setting has its row')
+  for (const [name, row] of Object.entries(CHANGES)) {
+    if (row === 'elsewhere') continue
+    const { value, builds, also } = row
+    t.strictSame(await wouldBuild({ ...also, [name]: value }), [builds], `${name}=${value}`)
+  }
+})
+
+t.test('of every kind of file: a changed content builds again, a touched file does not', async (t) => {
+  const touched = new Date('2030-01-01')
+  for (const file of [AGENT, ARCHIVE, POLICY, join(MODULES, 'kernel/a.ko')]) {
+    const content = readFileSync(file)
+    utimesSync(file, touched, touched)
+    t.strictSame(await wouldBuild({}), ['nothing'], `${file} touched`)
+    appendFileSync(file, '\n')
+    t.strictSame(await wouldBuild({}), ['rootfs'], `${file} changed`)
+    writeFileSync(file, content)
+    t.strictSame(await wouldBuild({}), ['nothing'], `${file} as it was`)
+  }
+  writeFileSync(join(MODULES, 'kernel/b.ko'), 'b')
+  t.strictSame(await wouldBuild({}), ['rootfs'], 'one more module')
+  rmSync(join(MODULES, 'kernel/b.ko'))
+})
+
+t.test('what was changed is told by its name', async (t) => {
+  const why = await makeAsync('why', { ...GOOD, AGENT_INIT: 'yes', EXTRA_PKGS: 'curl' })
+  t.match(why.stdout, /base +built +packages: \+curl -init -dbus/)
+  t.match(why.stdout, /provisioned +built .*setting AGENT_INIT: no -> yes/)
+  t.match(why.stdout, /image +built +its rootfs is built/)
+  t.match(
+    (await makeAsync('why', { ...GOOD, IMG_SIZE: '400' })).stdout,
+    /image +built +setting IMG_SIZE: \(none\) -> 400/,
+  )
+})
+
+t.test('a corrupt entry is dropped and made again, and never used', async (t) => {
+  const base = join(WORKDIR, 'cache/base')
+  const entry = readdirSync(base).find((name) => /^[0-9a-f]{64}$/.test(name)) ?? ''
+  const tar = join(base, entry, 'tree.tar')
+  const bytes = readFileSync(tar)
+  const middle = Math.floor(bytes.length / 2)
+  bytes[middle] = (bytes[middle] ?? 0) ^ 1
+  chmodSync(tar, 0o644)
+  writeFileSync(tar, bytes)
+  const again = await step('rootfs', { ...GOOD, KEEP_PACKAGE_DB: 'no' })
+  t.equal(again.status, 0, again.said)
+  t.match(again.said, /tree.tar is not what was put into the cache: dropped/)
+  t.match(again.said, 'installing packages')
+  bytes[middle] = (bytes[middle] ?? 0) ^ 1
+  t.ok(readFileSync(tar).equals(bytes), 'the same index gives the same tree')
+  t.equal((await step('rootfs', GOOD)).status, 0)
+})
+
+t.test('the cache tells what it holds, and keeps what it is told to keep', async (t) => {
+  const shown = await makeAsync('cache', GOOD)
+  t.match(shown.stdout, /CACHE +base +1 entry +\d+\.\d MiB +used \d+ min ago/)
+  t.match(shown.stdout, /CACHE +provisioned +\d entries/)
+  t.match(
+    (await makeAsync('cache-clean', { ...GOOD, KEEP: 'much' })).said,
+    /KEEP=much: expected a size such as 10G/,
+  )
+  t.match((await makeAsync('cache-clean', GOOD)).stdout, /0 entries removed/)
+  t.match((await makeAsync('cache-clean', { ...GOOD, KEEP: '0' })).stdout, /[1-9] entries removed/)
+  t.match((await makeAsync('cache', GOOD)).stdout, /in all +0 KiB/)
+  t.match((await step('rootfs', GOOD)).said, 'unchanged')
+  t.ok(readdirSync(ROOTFS).length > 10)
+})
+
+t.test('two projects that share a cache build the base tree once', async (t) => {
+  const shared = { ...GOOD, CACHE_DIR: join(scratch, 'shared') }
+  const builds = await Promise.all(
+    ['one', 'two'].map((name) => step('rootfs', { ...shared, WORKDIR: join(scratch, name) })),
+  )
+  for (const { status, said } of builds) t.equal(status, 0, said)
+  t.equal(readdirSync(join(scratch, 'shared/base')).filter((name) => name.length === 64).length, 1)
+  const digests: (string | undefined)[] = []
+  for (const name of ['one', 'two']) {
+    const image = await makeAsync('image', { ...shared, WORKDIR: join(scratch, name) })
+    t.equal(image.status, 0, image.said)
+    const manifest = readFileSync(join(scratch, name, 'kata-containers.img.json'), 'utf8')
+    digests.push(/"sha256": "(\w{64})",\n +"sizeBytes"/.exec(manifest)?.[1])
+  }
+  t.ok(digests[0])
+  t.equal(digests[0], digests[1])
+})
