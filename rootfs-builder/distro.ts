@@ -42,6 +42,8 @@ export interface Distro {
   readonly releases: readonly Release[]
   readonly defaultRelease: string
   readonly mirror: string
+  /** Mirrors of architectures that the main one lacks. */
+  readonly archMirrors?: Readonly<Partial<Record<ArchName, string>>>
   readonly suites: readonly Suite[]
   readonly keyring: string
   /** The distro's own names of the architectures it supports. */
@@ -58,6 +60,11 @@ export function selectPackages(distro: Distro, features: Features, extra: readon
     Object.entries(when).every(([key, value]) => features[key as keyof Features] === value),
   )
   return [...new Set([...chosen.flatMap((rule) => rule.packages), ...extra])]
+}
+
+/** The distro's own mirror for an architecture. */
+export function mirrorOf(distro: Distro, arch: ArchName): string {
+  return distro.archMirrors?.[arch] ?? distro.mirror
 }
 
 /** The suites of a release, with names and addresses filled in. */

@@ -5,9 +5,10 @@ import { hostArch, oneOf } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { debian } from './debian/distro.ts'
 import type { Distro, Release } from './distro.ts'
+import { ubuntu } from './ubuntu/distro.ts'
 
 /** Every distro there is, in the order of `make list-distros`. */
-export const DISTROS: readonly Distro[] = [debian]
+export const DISTROS: readonly Distro[] = [debian, ubuntu]
 
 export interface Choice {
   readonly distro: Distro

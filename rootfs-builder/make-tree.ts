@@ -18,7 +18,7 @@ import { bootstrapApt, sourceLines } from './bootstrap/apt.ts'
 import type { AptPlan } from './bootstrap/apt.ts'
 import { applyDelta, deltaRows, findDelta, saveDelta, undoDelta } from './delta.ts'
 import type { DeltaRow } from './delta.ts'
-import { suitesOf } from './distro.ts'
+import { mirrorOf, suitesOf } from './distro.ts'
 import type { Choice } from './distros.ts'
 import { listingPath } from './guard.ts'
 import type { Guest } from './guest.ts'
@@ -149,7 +149,7 @@ async function provision(
   { settings, choice, plan, logFile }: Build,
   rest: Pick<ProvisionContext, 'guest' | 'agent' | 'version' | 'epochSeconds' | 'scratchDir'>,
 ): Promise<void> {
-  const official = suitesOf(choice.distro, choice.release, choice.distro.mirror)
+  const official = suitesOf(choice.distro, choice.release, mirrorOf(choice.distro, choice.arch))
   const used = new Set(plan.index.suites.map(({ suite }) => suite))
   const context: ProvisionContext = {
     ...rest,

@@ -18,7 +18,7 @@ import { checkAgentSettings, resolveAgent } from './agent-source.ts'
 import { resolveIndex } from './bootstrap/apt-index.ts'
 import { aptEpochSeconds } from './bootstrap/apt.ts'
 import type { AptPlan } from './bootstrap/apt.ts'
-import { selectPackages, suitesOf } from './distro.ts'
+import { mirrorOf, selectPackages, suitesOf } from './distro.ts'
 import { checkChoice, choose, distroTable, endOfLifeWarning } from './distros.ts'
 import type { Choice } from './distros.ts'
 import { protectEdits, refuseForeignFolder } from './guard.ts'
@@ -149,7 +149,7 @@ async function planBase(
   { distro, release, arch }: Choice,
   workspace: Workspace,
 ): Promise<AptPlan> {
-  const mirror = settings.REPO_URL || distro.mirror
+  const mirror = settings.REPO_URL || mirrorOf(distro, arch)
   const keyring = settings.REPO_KEYRING || join(PROJECT_ROOT, 'rootfs-builder', distro.keyring)
   const index = await resolveIndex({
     suites: suitesOf(distro, release, mirror),

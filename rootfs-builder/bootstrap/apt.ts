@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readFileSync } from 'node:fs'
+import { lstatSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 
 import { BuildError } from '../../scripts/errors.ts'
 import type { ErrorCode } from '../../scripts/errors.ts'
 import { PRIVATE_NAMESPACE } from '../../scripts/namespace.ts'
+import { PROJECT_ROOT } from '../../scripts/paths.ts'
 import { quote, requireTools, run } from '../../scripts/run.ts'
 import { ARCHES } from '../../scripts/arch.ts'
 import type { ArchName } from '../../scripts/arch.ts'
@@ -105,6 +107,7 @@ export async function bootstrapApt(
   ])
   const scratch = temporaryFor(`${tarFile}.scratch`)
   await mkdir(scratch)
+  const workplace = workplaceOutside([targetDir, tarFile, plan.keyring])
   try {
     await run(
       [
@@ -112,18 +115,21 @@ export async function bootstrapApt(
         ['bash', '-euo', 'pipefail', '-c'],
         [
           // This mount is seen by the family of this command alone and ends with it.
-          fitsInMemory() ? 'mount -t tmpfs -o mode=0755 osbuilder "$TMPDIR"' : '',
+          fitsInMemory()
+            ? 'mount -t tmpfs -o mode=0755 osbuilder "$3"'
+            : 'mount --bind "$4" "$3"; chmod 0755 "$3"',
+          'install -m 0644 "$5" "$3/keyring.gpg"',
           // One pass: what goes into the cache is unpacked while it is written.
           // tar stops at the archive's end mark; the padding after it must not find a closed pipe.
-          `"\${@:3}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
+          `"\${@:6}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
         ].join('\n'),
-        ['bash', targetDir, tarFile],
-        mmdebstrapArgv(plan),
+        ['bash', targetDir, tarFile, workplace, scratch, plan.keyring],
+        mmdebstrapArgv(plan, join(workplace, 'keyring.gpg')),
       ].flat(),
       {
         ...options,
         cwd: '/',
-        env: { TMPDIR: scratch, SOURCE_DATE_EPOCH: String(aptEpochSeconds(plan)) },
+        env: { TMPDIR: workplace, SOURCE_DATE_EPOCH: String(aptEpochSeconds(plan)) },
       },
     )
   } catch (error) {
@@ -133,12 +139,35 @@ export async function bootstrapApt(
   }
 }
 
-function mmdebstrapArgv(plan: AptPlan): string[] {
+/**
+ * A folder of the host over which the tree may be mounted, out of sight of everybody else.
+ *
+ * apt checks signatures as a user of its own, which must reach tree and keyring: it may not enter a
+ * WORKDIR or a keyring's folder below somebody's home.
+ *
+ * @param used paths that must stay visible
+ */
+function workplaceOutside(used: readonly string[]): string {
+  const isFree = (folder: string): boolean =>
+    lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() === true &&
+    ![...used, PROJECT_ROOT, process.execPath].some((path) => `${path}/`.startsWith(`${folder}/`))
+  const found = ['/mnt', '/media', '/srv', '/opt', '/tmp'].find(isFree)
+  if (found !== undefined) return found
+  throw new BuildError(
+    'E_CONFIG',
+    'this host has none of /mnt, /media, /srv, /opt and /tmp free to work in',
+    {
+      hint: 'mkdir /mnt    or set WORKDIR to a folder outside of them',
+    },
+  )
+}
+
+function mmdebstrapArgv(plan: AptPlan, keyring: string): string[] {
   return [
     ['mmdebstrap', '--mode=root', '--format=tar', '--variant=required'],
     [`--architectures=${plan.debianArch}`],
     [`--include=${plan.packages.join(',')}`],
-    [`--keyring=${plan.keyring}`],
+    [`--keyring=${keyring}`],
     // A mirror that cuts connections is tried again; one that is silent is given up.
     ['--aptopt=Acquire::Retries "5"', '--aptopt=Acquire::http::Timeout "30"'],
     ['--aptopt=Acquire::Languages "none"'],

@@ -53,9 +53,11 @@ async function debianKernel(
   arch: ArchName,
   release: string,
 ): Promise<BootKernel> {
-  const mirror = (settings.DISTRO === 'debian' && settings.REPO_URL) || 'http://deb.debian.org/debian'
+  // Mirror and keyring of the settings are those of the guest's distro, which this kernel may not be of.
+  const isOwn = settings.DISTRO === 'debian'
+  const mirror = (isOwn && settings.REPO_URL) || 'http://deb.debian.org/debian'
   const keyring =
-    settings.REPO_KEYRING ||
+    (isOwn && settings.REPO_KEYRING) ||
     join(PROJECT_ROOT, 'rootfs-builder', 'debian', 'keys', 'debian-archive-keyring.gpg')
   const { kernelPackage, debian } = ARCHES[arch]
   const key = fingerprint({ mirror, release, debian, kernelPackage })

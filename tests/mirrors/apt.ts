@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:http'
-import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 
 import { PROJECT } from '../system/user.ts'
+import { serve } from './server.ts'
+import type { Mirror } from './server.ts'
 
 /** The archive that is passed on; a mirror near the tester may stand in for it. */
 const ORIGIN = process.env['TEST_MIRROR'] ?? 'http://deb.debian.org/debian'
@@ -14,79 +13,9 @@ const ORIGIN = process.env['TEST_MIRROR'] ?? 'http://deb.debian.org/debian'
 /** What came from there once is kept, so that a test costs the network once. */
 const KEPT = join(PROJECT, 'workdir', 'test-mirror')
 
-/** How one answer goes wrong. */
-export type Fault =
-  | { readonly kind: 'cut'; readonly afterBytes: number; times: number }
-  | { readonly kind: 'change'; readonly to: (body: Buffer) => Buffer }
-  | { readonly kind: 'status'; readonly status: number }
-
-export interface Mirror {
-  /** For REPO_URL. */
-  readonly url: string
-  /** Paths that match get the fault, until `heal`. */
-  readonly fault: (path: RegExp, fault: Fault) => void
-  readonly heal: () => void
-  /** Paths that were asked for, in order. */
-  readonly asked: readonly string[]
-  readonly close: () => Promise<void>
-}
-
 /** Serve Debian's archive on 127.0.0.1, with the faults a test asks for. */
-export async function startMirror(): Promise<Mirror> {
-  const faults: [RegExp, Fault][] = []
-  const asked: string[] = []
-  const server = createServer((request, response) => {
-    answer(request, response, { faults, asked }).catch((error: unknown) => {
-      response.destroy(error instanceof Error ? error : new Error(String(error)))
-    })
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as AddressInfo
-  return {
-    url: `http://127.0.0.1:${String(port)}/debian`,
-    fault: (path, fault) => {
-      faults.push([path, fault])
-    },
-    heal: () => {
-      faults.length = 0
-    },
-    asked,
-    close: () =>
-      new Promise((resolve) => {
-        server.closeAllConnections()
-        server.close(() => {
-          resolve()
-        })
-      }),
-  }
-}
-
-interface Shared {
-  readonly faults: readonly [RegExp, Fault][]
-  readonly asked: string[]
-}
-
-async function answer(request: IncomingMessage, response: ServerResponse, shared: Shared): Promise<void> {
-  const path = request.url ?? '/'
-  shared.asked.push(path)
-  const fault = shared.faults.find(([pattern]) => pattern.test(path))?.[1]
-  if (!path.startsWith('/debian/') || fault?.kind === 'status') {
-    response.writeHead(fault?.kind === 'status' ? fault.status : 404).end()
-    return
-  }
-  const found = await fromOrigin(path.slice('/debian/'.length))
-  if (found === undefined) {
-    response.writeHead(404).end()
-    return
-  }
-  const body = fault?.kind === 'change' ? fault.to(found) : found
-  response.writeHead(200, { 'content-length': body.length, 'content-type': 'application/octet-stream' })
-  if (fault?.kind === 'cut' && fault.times > 0) {
-    fault.times -= 1
-    response.write(body.subarray(0, fault.afterBytes), () => response.destroy())
-    return
-  }
-  response.end(body)
+export function startMirror(): Promise<Mirror> {
+  return serve('debian', fromOrigin)
 }
 
 async function fromOrigin(path: string): Promise<Buffer | undefined> {
@@ -110,12 +39,4 @@ async function fromOrigin(path: string): Promise<Buffer | undefined> {
       if (attempt === 2) throw error
     }
   }
-}
-
-/** The same bytes, one of them changed. */
-export function oneByteChanged(body: Buffer): Buffer {
-  const copy = Buffer.from(body)
-  const middle = Math.floor(copy.length / 2)
-  copy[middle] = (copy[middle] ?? 0) ^ 1
-  return copy
 }

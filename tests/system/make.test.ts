@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawnSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import t from 'tap'
@@ -49,8 +50,11 @@ t.test('a setting works the same from the environment and from the command line 
   t.end()
 })
 
-t.test('the default distro is told where it is not there, with those that are', (t) => {
-  t.match(make('rootfs', {}).said, 'DISTRO=ubuntu: expected debian')
+t.test('the default distro is ubuntu, from its own mirror or the one that is set', (t) => {
+  t.equal(make('print-DISTRO', {}).stdout.trim(), 'ubuntu')
+  const settings = { WORKDIR: mkdtempSync(join(tmpdir(), 'osbuilder-test-')), REPO_URL: 'http://127.0.0.1:9' }
+  t.match(make('rootfs', settings).said, 'http://127.0.0.1:9/dists/noble/InRelease: cannot be downloaded')
+  rmSync(settings.WORKDIR, { recursive: true })
   t.end()
 })
 
