@@ -22,6 +22,8 @@ export interface Release {
   readonly version: string
   /** Last day with security updates, `YYYY-MM-DD`; absent while no day is set. */
   readonly endOfLife?: string
+  /** Part of the addresses of an apk distro's repositories, where it is not the name. */
+  readonly path?: string
   /** Suites of an apt distro, the main one first; absent: the distro's own list. */
   readonly suites?: readonly Suite[]
 }
@@ -38,13 +40,15 @@ export interface Suite {
 export interface Distro {
   readonly name: string
   readonly title: string
-  readonly packageManager: 'apt'
+  readonly packageManager: 'apt' | 'apk'
   readonly releases: readonly Release[]
   readonly defaultRelease: string
   readonly mirror: string
   /** Mirrors of architectures that the main one lacks. */
   readonly archMirrors?: Readonly<Partial<Record<ArchName, string>>>
-  readonly suites: readonly Suite[]
+  /** Of an apt distro. */
+  readonly suites?: readonly Suite[]
+  /** Keyring of an apt distro, folder of the keys of an apk distro. */
   readonly keyring: string
   /** The distro's own names of the architectures it supports. */
   readonly arches: Readonly<Partial<Record<ArchName, string>>>
@@ -71,7 +75,7 @@ export function mirrorOf(distro: Distro, arch: ArchName): string {
 export function suitesOf(distro: Distro, release: Release, mirror: string): Suite[] {
   const fill = (text: string): string =>
     text.replaceAll('{release}', release.name).replaceAll('{mirror}', mirror)
-  return (release.suites ?? distro.suites).map((row) => ({
+  return (release.suites ?? distro.suites ?? []).map((row) => ({
     ...row,
     suite: fill(row.suite),
     url: fill(row.url),

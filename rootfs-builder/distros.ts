@@ -3,12 +3,13 @@ import { ARCH_NAMES } from '../scripts/arch.ts'
 import type { ArchName } from '../scripts/arch.ts'
 import { hostArch, oneOf } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
+import { alpine } from './alpine/distro.ts'
 import { debian } from './debian/distro.ts'
 import type { Distro, Release } from './distro.ts'
 import { ubuntu } from './ubuntu/distro.ts'
 
 /** Every distro there is, in the order of `make list-distros`. */
-export const DISTROS: readonly Distro[] = [debian, ubuntu]
+export const DISTROS: readonly Distro[] = [alpine, debian, ubuntu]
 
 export interface Choice {
   readonly distro: Distro
@@ -37,8 +38,14 @@ export function checkChoice(settings: Settings): string[] {
       : []),
     ...(distro.initModes.includes(settings.AGENT_INIT ? 'agent' : 'systemd')
       ? []
-      : [`AGENT_INIT=${settings.AGENT_INIT ? 'yes' : 'no'}: ${distro.name} supports only the other value`]),
+      : [wrongInit(distro, settings.AGENT_INIT)]),
   ]
+}
+
+function wrongInit(distro: Distro, agentInit: boolean): string {
+  return agentInit
+    ? `AGENT_INIT=yes: ${distro.name} is made for systemd; type AGENT_INIT=no`
+    : `AGENT_INIT=no: ${distro.name} has no systemd to start the agent; type AGENT_INIT=yes, or leave it out`
 }
 
 /** The chosen distro, release and architecture; call after `checkChoice` found no problem. */

@@ -8,8 +8,7 @@ import { select } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { toolVersion } from '../scripts/tools.ts'
 import { AGENT_SETTINGS } from './agent-source.ts'
-import { aptEpochSeconds, aptInputs } from './bootstrap/apt.ts'
-import type { AptPlan } from './bootstrap/apt.ts'
+import type { BasePlan } from './bootstrap/plan.ts'
 import type { Choice } from './distros.ts'
 import type { AgentSource } from './provision/agent.ts'
 import { PROVISION_SETTINGS } from './provision/context.ts'
@@ -39,7 +38,7 @@ export interface RootfsInputs {
 export async function describeInputs(of: {
   readonly settings: Settings
   readonly choice: Choice
-  readonly plan: AptPlan
+  readonly plan: BasePlan
   readonly agent: AgentSource
   readonly epochSeconds: number
   readonly version: string
@@ -57,12 +56,14 @@ export async function describeInputs(of: {
       ([name]) => !(FILE_SETTINGS as readonly string[]).includes(name),
     ),
   )
+  const tools: Record<string, string> = {}
+  for (const tool of plan.tools) tools[tool] = await toolVersion(tool, of.cacheDir)
   return {
     base: {
-      ...aptInputs(plan),
-      epochSeconds: aptEpochSeconds(plan),
-      code: codeDigest(['rootfs-builder/bootstrap']),
-      tools: { mmdebstrap: await toolVersion('mmdebstrap', of.cacheDir) },
+      ...plan.inputs,
+      epochSeconds: plan.epochSeconds,
+      code: codeDigest(plan.code),
+      tools,
     },
     distro: choice.distro.name,
     release: choice.release.name,

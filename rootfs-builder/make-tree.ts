@@ -14,16 +14,13 @@ import { readTree } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { TREE_TAR, unpackBase } from './base-tree.ts'
-import { bootstrapApt, sourceLines } from './bootstrap/apt.ts'
-import type { AptPlan } from './bootstrap/apt.ts'
+import type { BasePlan } from './bootstrap/plan.ts'
 import { applyDelta, deltaRows, findDelta, saveDelta, undoDelta } from './delta.ts'
 import type { DeltaRow } from './delta.ts'
-import { mirrorOf, suitesOf } from './distro.ts'
 import type { Choice } from './distros.ts'
 import { listingPath } from './guard.ts'
 import type { Guest } from './guest.ts'
 import type { RootfsInputs } from './inputs.ts'
-import { dpkgPackages } from './packages.ts'
 import type { InstalledPackage } from './packages.ts'
 import { PROVISION_STEPS } from './provision/steps.ts'
 import type { ProvisionContext } from './provision/context.ts'
@@ -36,7 +33,7 @@ export interface Build {
   readonly settings: Settings
   readonly choice: Choice
   readonly workspace: Workspace
-  readonly plan: AptPlan
+  readonly plan: BasePlan
   readonly output: string
   readonly logFile: string
 }
@@ -104,7 +101,7 @@ async function fill(
 ): Promise<number> {
   const { cacheDir } = build.workspace
   const guest: Guest = { root: tree }
-  const packages = dpkgPackages(guest)
+  const packages = build.plan.installed(guest)
   const known = findDelta(cacheDir, wanted.fingerprint, wanted.base)
   if (known === undefined) {
     const scratchDir = temporaryFor(`${build.output}.scratch`)
@@ -133,14 +130,14 @@ async function fill(
 async function bootstrap(build: Build, folder: string, wanted: Wanted): Promise<void> {
   const { plan, settings, workspace, logFile } = build
   report('ROOTFS', wanted.title, `installing packages, log in ${logFile}`)
-  for (const { suite, why } of plan.index.skipped) note(`suite ${suite} is not used: ${why}`)
+  for (const { suite, why } of plan.skipped) note(`suite ${suite} is not used: ${why}`)
   const { cacheDir } = workspace
   // A second build that wants the same tree waits for it here.
   await withLock(workspace, join(cacheDir, 'base', wanted.base), 'exclusive', async () => {
     const made = findEntry(cacheDir, 'base', wanted.base)
     if (made !== undefined) return await unpackBase(join(made, TREE_TAR), folder)
     await makeEntry(cacheDir, 'base', wanted.base, (entry) =>
-      bootstrapApt(plan, folder, join(entry, TREE_TAR), { logFile, verbose: settings.DEBUG }),
+      plan.bootstrap(folder, join(entry, TREE_TAR), { logFile, verbose: settings.DEBUG }),
     )
   })
 }
@@ -149,8 +146,6 @@ async function provision(
   { settings, choice, plan, logFile }: Build,
   rest: Pick<ProvisionContext, 'guest' | 'agent' | 'version' | 'epochSeconds' | 'scratchDir'>,
 ): Promise<void> {
-  const official = suitesOf(choice.distro, choice.release, mirrorOf(choice.distro, choice.arch))
-  const used = new Set(plan.index.suites.map(({ suite }) => suite))
   const context: ProvisionContext = {
     ...rest,
     settings,
@@ -160,11 +155,7 @@ async function provision(
       distro: choice.distro,
       release: choice.release,
       packages: plan.packages,
-      // The guest is pointed at the distro's own mirror: ours may be a cache on this machine.
-      sources: sourceLines(
-        official.filter(({ suite }) => used.has(suite)),
-        plan.components,
-      ),
+      sources: plan.guestSources,
     },
   }
   for (const step of PROVISION_STEPS) await step.run(context)
@@ -190,8 +181,8 @@ function finish(
         entries: listing.lines.length,
         packages: packages.map((item) => ({ ...item })),
         why: choice.distro.packages.map(({ packages: names, why }) => ({ packages: names, why })),
-        suites: plan.index.suites.map((suite) => ({ ...suite })),
-        suitesNotUsed: plan.index.skipped.map((suite) => ({ ...suite })),
+        suites: plan.indexes,
+        suitesNotUsed: plan.skipped.map((suite) => ({ ...suite })),
       },
     },
     listing.stamp,

@@ -19,6 +19,25 @@ export function dpkgPackages(guest: Guest): InstalledPackage[] {
   return parseDpkgStatus(readText(guest, 'var/lib/dpkg/status'))
 }
 
+/** The installed packages of a tree with apk's database, in byte order of the names. Source: apk-v2(5) */
+export function apkPackages(guest: Guest): InstalledPackage[] {
+  if (!exists(guest, 'lib/apk/db/installed')) return []
+  const paragraphs = readText(guest, 'lib/apk/db/installed').split(/\n\n+/)
+  return paragraphs
+    .filter((paragraph) => paragraph.startsWith('C:'))
+    .map((paragraph) => {
+      const field = (key: string): string => new RegExp(`^${key}:(.*)$`, 'm').exec(paragraph)?.[1] ?? ''
+      return {
+        name: field('P'),
+        version: field('V'),
+        arch: field('A'),
+        source: field('o'),
+        installedKiB: Math.ceil(Number(field('I')) / 1024),
+      }
+    })
+    .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+}
+
 /** Source: deb822(5), dpkg-query(1). */
 export function parseDpkgStatus(text: string): InstalledPackage[] {
   const packages: InstalledPackage[] = []

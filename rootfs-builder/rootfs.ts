@@ -13,12 +13,8 @@ import type { Settings } from '../scripts/settings.ts'
 import { runStep } from '../scripts/step.ts'
 import type { StepArguments } from '../scripts/step.ts'
 import { openWorkspace, projectVersion, removeLeftovers } from '../scripts/workspace.ts'
-import type { Workspace } from '../scripts/workspace.ts'
 import { checkAgentSettings, resolveAgent } from './agent-source.ts'
-import { resolveIndex } from './bootstrap/apt-index.ts'
-import { aptEpochSeconds } from './bootstrap/apt.ts'
-import type { AptPlan } from './bootstrap/apt.ts'
-import { mirrorOf, selectPackages, suitesOf } from './distro.ts'
+import { planBase } from './bootstrap/plan.ts'
 import { checkChoice, choose, distroTable, endOfLifeWarning } from './distros.ts'
 import type { Choice } from './distros.ts'
 import { protectEdits, refuseForeignFolder } from './guard.ts'
@@ -88,9 +84,9 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
   const logFile = join(workspace.logDir, `rootfs-${choice.distro.name}.log`)
   const warning = endOfLifeWarning(choice, new Date(startMs).toISOString().slice(0, 10))
   if (warning !== undefined) warn(warning)
-  const plan = await planBase(settings, choice, workspace)
+  const plan = await planBase(settings, choice, workspace.cacheDir)
   const agent = await resolveAgent(settings, choice.arch, { cacheDir: workspace.cacheDir, logFile })
-  const epoch = await epochSeconds(settings, () => aptEpochSeconds(plan))
+  const epoch = await epochSeconds(settings, () => plan.epochSeconds)
   const version = settings.OSBUILDER_VERSION || projectVersion(PROJECT_ROOT)
   const { cacheDir } = workspace
   const inputs = await describeInputs({
@@ -141,35 +137,5 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
   }
   if (agent.kind === 'bundled') {
     note('the guest has the bundled agent, for trying out only; AGENT_SOURCE_BIN names a real one')
-  }
-}
-
-async function planBase(
-  settings: Settings,
-  { distro, release, arch }: Choice,
-  workspace: Workspace,
-): Promise<AptPlan> {
-  const mirror = settings.REPO_URL || mirrorOf(distro, arch)
-  const keyring = settings.REPO_KEYRING || join(PROJECT_ROOT, 'rootfs-builder', distro.keyring)
-  const index = await resolveIndex({
-    suites: suitesOf(distro, release, mirror),
-    keyring,
-    cacheDir: workspace.cacheDir,
-    refresh: settings.REFRESH,
-    nowMs: Date.now(),
-  })
-  return {
-    arch,
-    debianArch: distro.arches[arch] ?? arch,
-    suite: release.name,
-    components: settings.REPO_COMPONENTS,
-    packages: selectPackages(
-      distro,
-      { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP },
-      settings.EXTRA_PKGS,
-    ),
-    keyring,
-    keepDocs: settings.KEEP_DOCS,
-    index,
   }
 }

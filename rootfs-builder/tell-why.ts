@@ -3,17 +3,17 @@ import { findEntry } from '../scripts/cache.ts'
 import type { Json } from '../scripts/digest.ts'
 import { readManifest, readState } from '../scripts/manifest.ts'
 import { changedInputs, tellStage } from '../scripts/why.ts'
-import type { AptPlan } from './bootstrap/apt.ts'
+import type { BasePlan } from './bootstrap/plan.ts'
 import { findDelta } from './delta.ts'
 import { baseFingerprint, rootfsFingerprint } from './inputs.ts'
 import type { RootfsInputs } from './inputs.ts'
 
 /** The stages up to the rootfs, and for each that would be made anew the inputs that changed. */
-export function tellWhy(output: string, cacheDir: string, plan: AptPlan, inputs: RootfsInputs): void {
+export function tellWhy(output: string, cacheDir: string, plan: BasePlan, inputs: RootfsInputs): void {
   const last = readManifest(output)?.inputs as RootfsInputs | undefined
   const because = (part: (of: RootfsInputs) => Json): string[] =>
     last === undefined ? ['its first build'] : changedInputs(part(last), part(inputs))
-  const minutes = Math.round((Date.now() - plan.index.checkedAtMs) / 60_000)
+  const minutes = Math.round((Date.now() - plan.checkedAtMs) / 60_000)
   tellStage('index', minutes > 0 ? 'reused' : 'asked', [`asked ${String(minutes)} min ago`])
 
   const baseKey = baseFingerprint(inputs)

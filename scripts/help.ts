@@ -86,7 +86,7 @@ function settingLines(group: string): string[] {
 
 /** Default, allowed values and unit in a few words. */
 function describe(row: SettingRow): string {
-  const fallback = row.default === '' ? 'unset' : row.default
+  const fallback = defaultOf(row) || 'unset'
   switch (row.type) {
     case 'boolean':
       return `${fallback}; yes or no`
@@ -99,6 +99,12 @@ function describe(row: SettingRow): string {
     default:
       return `${fallback}; ${row.type}`
   }
+}
+
+/** `no (alpine: yes)` */
+function defaultOf({ default: fallback, byDistro = {} }: SettingRow): string {
+  const others = Object.entries(byDistro).map(([distro, value]) => `${distro}: ${value}`)
+  return others.length === 0 ? fallback : `${fallback} (${others.join(', ')})`
 }
 
 /** A name and its text, wrapped so that the text stays in its column. */

@@ -2,6 +2,8 @@
 
 interface RowBase {
   readonly default: string
+  /** Defaults that differ for a distro. */
+  readonly byDistro?: Readonly<Record<string, string>>
   /** One line for `make help`. */
   readonly help: string
   readonly group: 'what' | 'agent' | 'rootfs' | 'image' | 'initrd' | 'boot' | 'where'
@@ -58,6 +60,7 @@ export const SETTINGS = {
     group: 'what',
     type: 'boolean',
     default: 'no',
+    byDistro: { alpine: 'yes' },
     help: 'The agent is PID 1 (yes), or systemd starts it (no)',
   },
   BUILD_METHOD: {

@@ -48,7 +48,8 @@ export function parseSettings(raw: RawSettings, checks: readonly SettingsCheck[]
   const values: Record<string, unknown> = {}
   for (const [name, row] of Object.entries(SETTINGS) as [SettingName, SettingRow][]) {
     const text = (raw[name] || (PROXIES.has(name) ? raw[name.toLowerCase()] : '') || '').trim()
-    const outcome = parseValue(text === '' ? row.default : text, row)
+    const fallback = row.byDistro?.[raw['DISTRO'] ?? ''] ?? row.default
+    const outcome = parseValue(text === '' ? fallback : text, row)
     if ('problem' in outcome) problems.push(`${name}=${text}: ${outcome.problem}`)
     else values[name] = outcome.value
   }

@@ -50,6 +50,7 @@ export function forgetHost({ guest, base }: ProvisionContext): void {
     ),
   )
   if (exists(guest, 'etc/machine-id')) writeText(guest, 'etc/machine-id', '')
+  if (exists(guest, 'etc/apk')) writeText(guest, 'etc/apk/repositories', `${base.sources.join('\n')}\n`)
   if (exists(guest, 'etc/apt')) writeText(guest, 'etc/apt/sources.list', `${base.sources.join('\n')}\n`)
 }
 

@@ -1,26 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawnSync } from 'node:child_process'
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
-import { startMirror } from './apt.ts'
+import { downloadDebs } from './debs.ts'
 import { serve } from './server.ts'
 import type { Mirror } from './server.ts'
 
 /** What Ubuntu's guest is made of; the rest follows from the dependencies. */
 const WANTED = ['chrony', 'iptables', 'cryptsetup-bin', 'e2fsprogs', 'init', 'dbus', 'libseccomp2', 'apt']
-
-const KEYRING = join(import.meta.dirname, '../../../rootfs-builder/debian/keys/debian-archive-keyring.gpg')
 
 /** The one file that tells the two distros apart. */
 const OS_RELEASE = `PRETTY_NAME="Ubuntu 24.04 LTS"
@@ -47,7 +36,7 @@ export async function startUbuntu(): Promise<LocalArchive> {
   const folder = mkdtempSync(join(tmpdir(), 'osbuilder-ubuntu-'))
   const pool = join(folder, 'pool/main')
   mkdirSync(pool, { recursive: true })
-  await download(folder, pool)
+  await downloadDebs(folder, pool, ['?or(?essential,?priority(required))', ...WANTED])
   rename(folder, pool)
   const home = join(folder, 'gpg')
   mkdirSync(home, { mode: 0o700 })
@@ -78,42 +67,6 @@ function gpg(home: string, ...argv: string[]): Buffer {
   return execFileSync('gpg', ['--homedir', home, '--batch', '--quiet', '--passphrase', '', ...argv], {
     stdio: ['ignore', 'pipe', 'pipe'],
   })
-}
-
-/** Debian's packages, through the mirror of the tests, which keeps them. */
-async function download(folder: string, pool: string): Promise<void> {
-  const mirror = await startMirror()
-  const apt = join(folder, 'apt')
-  for (const place of ['etc', 'lists/partial', 'cache/archives/partial']) {
-    mkdirSync(join(apt, place), { recursive: true })
-  }
-  writeFileSync(join(apt, 'status'), '')
-  writeFileSync(
-    join(apt, 'etc/sources.list'),
-    `deb [signed-by=${KEYRING} arch=amd64] ${mirror.url} bookworm main\n`,
-  )
-  const options = Object.entries({
-    Dir: apt,
-    'Dir::Etc': join(apt, 'etc'),
-    'Dir::State': apt,
-    'Dir::State::lists': join(apt, 'lists'),
-    'Dir::State::status': join(apt, 'status'),
-    'Dir::Cache': join(apt, 'cache'),
-    'APT::Architecture': 'amd64',
-    'APT::Architectures': 'amd64',
-    'APT::Install-Recommends': 'false',
-    'APT::Sandbox::User': 'root',
-    'Acquire::Languages': 'none',
-  }).flatMap(([name, value]) => ['-o', `${name}=${value}`])
-  const { execa } = await import('execa')
-  const env = { APT_CONFIG: '/dev/null' }
-  await execa('apt-get', [...options, 'update'], { env })
-  const basis = '?or(?essential,?priority(required))'
-  await execa('apt-get', [...options, '--yes', '--download-only', 'install', basis, ...WANTED], { env })
-  for (const name of readdirSync(join(apt, 'cache/archives'))) {
-    if (name.endsWith('.deb')) renameSync(join(apt, 'cache/archives', name), join(pool, name))
-  }
-  await mirror.close()
 }
 
 /** Debian's base-files, in Ubuntu's name. */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 
 import t from 'tap'
 
+import { makeKey, smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { startUbuntu } from '../mirrors/ubuntu.ts'
 import { PROJECT, makeAsync } from './user.ts'
@@ -73,4 +74,154 @@ t.test('ubuntu: a package that was changed on the mirror stops the build', async
   t.not(status, 0)
   t.match(said, 'not the signed one')
   t.notOk(existsSync(join(workdir, 'ubuntu_rootfs')))
+})
+
+const alpine = await startRepository()
+t.teardown(() => alpine.close())
+const SMALL = await smallAlpine()
+await alpine.publish(SMALL)
+
+const ALPINE = { ...COMMON, DISTRO: 'alpine', REPO_URL: alpine.url, REPO_KEYRING: alpine.keyring }
+
+for (const kind of ['image', 'initrd'] as const) {
+  t.test(`alpine: the ${kind} comes up with the agent as PID 1, which needs no word`, async (t) => {
+    const built = await makeAsync(kind, ALPINE)
+    t.equal(built.status, 0, built.said)
+    const booted = await makeAsync('boot', {
+      ...ALPINE,
+      BOOT: kind,
+      BOOT_COMMAND: 'cat /etc/os-release /etc/trigger-was-told; ls -ln /etc/shadow; busybox | head -1',
+    })
+    t.equal(booted.status, 0, booted.said)
+    t.match(booted.said, 'ID=alpine')
+    t.match(booted.said, '(agent)')
+    t.match(booted.said, '/bin /sbin /usr/bin /usr/sbin', 'the trigger was told the folders that changed')
+    t.match(booted.said, /-rw-r----- +1 0 +42 /, 'scripts ran in the new tree')
+    t.match(booted.said, 'BusyBox v1.')
+  })
+}
+
+t.test('alpine: the database is the one that apk reads', (t) => {
+  const db = join(WORKDIR, 'alpine_rootfs/lib/apk/db')
+  const installed = readFileSync(join(db, 'installed'), 'utf8')
+  t.match(installed, /^P:busybox\nV:1.37.0-r18\n/m)
+  t.match(installed, /^F:bin\nR:busybox\na:0:0:755\nZ:Q1[A-Za-z0-9+/]{27}=$/m)
+  t.match(readFileSync(join(db, 'triggers'), 'utf8'), /^Q1\S+ \/bin \/usr\/bin /)
+  t.equal(
+    readFileSync(join(WORKDIR, 'alpine_rootfs/etc/apk/world'), 'utf8'),
+    'alpine-base\niptables\nlibseccomp\n',
+  )
+  t.equal(
+    readFileSync(join(WORKDIR, 'alpine_rootfs/etc/apk/repositories'), 'utf8'),
+    'https://dl-cdn.alpinelinux.org/alpine/v3.22/main\n',
+    "the guest knows the distro's own mirror",
+  )
+  t.end()
+})
+
+t.test('alpine: a second build with an empty cache gives the same bytes', async (t) => {
+  const digest = (): string | undefined =>
+    /"sha256": "(\w{64})",\n +"sizeBytes"/.exec(
+      readFileSync(join(WORKDIR, 'kata-containers.img.json'), 'utf8'),
+    )?.[1]
+  const first = digest()
+  t.ok(first)
+  const again = { ...ALPINE, CACHE_DIR: join(WORKDIR, '..', 'test-refused', 'other-cache') }
+  t.equal((await makeAsync('clean', ALPINE)).status, 0)
+  const built = await makeAsync('image', again)
+  t.equal(built.status, 0, built.said)
+  t.match(built.said, 'installing packages')
+  t.equal(digest(), first)
+})
+
+t.test('alpine: with systemd it is refused before anything is fetched', async (t) => {
+  const before = alpine.asked.length
+  const { status, said } = await makeAsync('rootfs', { ...ALPINE, AGENT_INIT: 'no' })
+  t.not(status, 0)
+  t.match(said, /AGENT_INIT=no: alpine has no systemd to start the agent; type AGENT_INIT=yes/)
+  t.equal(alpine.asked.length, before)
+})
+
+t.test('alpine: what cannot be trusted or met is one clear error, and leaves no rootfs', async (t) => {
+  const workdir = join(WORKDIR, '..', 'test-refused')
+  const stranger = makeKey('stranger-1.rsa.pub')
+  const evil = { name: 'libseccomp', files: [{ name: '../../etc/cron.d/evil', content: 'x' }] }
+  const cases: readonly [string, () => Promise<void> | void, RegExp, Readonly<Record<string, string>>?][] = [
+    [
+      'index without signature',
+      () => alpine.publish(SMALL, { indexKey: undefined }),
+      /APKINDEX.tar.gz: not signed by a key[^]*carries no signature/,
+    ],
+    [
+      'index of a stranger',
+      () => alpine.publish(SMALL, { indexKey: stranger }),
+      /not signed by a key[^]*stranger-1.rsa.pub/,
+    ],
+    [
+      'package of a stranger',
+      () => alpine.publish(SMALL, { packageKey: stranger }),
+      /\.apk: not signed by a key/,
+    ],
+    [
+      'changed index',
+      () => {
+        alpine.fault(/APKINDEX/, { kind: 'change', to: oneByteChanged })
+      },
+      /APKINDEX.tar.gz: (is damaged|not signed)/,
+    ],
+    [
+      'changed package',
+      () => {
+        alpine.fault(/iptables-1/, { kind: 'change', to: oneByteChanged })
+      },
+      /iptables-1.8.11-r1.apk: (is damaged|is not the package|not signed)/,
+    ],
+    [
+      'package that is gone',
+      () => {
+        alpine.fault(/iptables-1/, { kind: 'status', status: 404 })
+      },
+      /the index names it, and the mirror has no such file/,
+    ],
+    [
+      'mirror that stops half-way',
+      () => {
+        alpine.fault(/busybox-1/, { kind: 'cut', afterBytes: 1000, times: 99 })
+      },
+      /busybox-1.37.0-r18.apk: cannot be downloaded/,
+    ],
+    [
+      'path out of the tree',
+      () => alpine.publish([...SMALL.filter(({ name }) => name !== 'libseccomp'), evil]),
+      /libseccomp-1.0-r0: its file .* would lie outside of the guest/,
+    ],
+    [
+      'missing package',
+      () => undefined,
+      /no package iptabels in the repositories[^]*near names: iptables/,
+      { EXTRA_PKGS: 'iptabels' },
+    ],
+    [
+      'conflict',
+      () => undefined,
+      /busybox-1.37.0-r18 may not be installed: the list of packages has !busybox/,
+      { EXTRA_PKGS: '!busybox' },
+    ],
+    [
+      'key of the distro',
+      () => undefined,
+      /not signed by a key[^]*known keys: alpine-devel@lists.alpinelinux.org/,
+      { REPO_KEYRING: '' },
+    ],
+  ]
+  for (const [name, spoil, said, settings = {}] of cases) {
+    await alpine.publish(SMALL)
+    await spoil()
+    const built = await makeAsync('rootfs', { ...ALPINE, ...settings, WORKDIR: workdir })
+    alpine.heal()
+    t.not(built.status, 0, name)
+    t.match(built.said, said, name)
+    t.notMatch(built.said, 'this is a bug', name)
+    t.notOk(existsSync(join(workdir, 'alpine_rootfs')), name)
+  }
 })

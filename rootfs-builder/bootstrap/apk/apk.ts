@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+import { fingerprint } from '../../../scripts/digest.ts'
+import { BuildError } from '../../../scripts/errors.ts'
+import { warn } from '../../../scripts/log.ts'
+import { PROJECT_ROOT } from '../../../scripts/paths.ts'
+import { writeWhole } from '../../../scripts/temporary.ts'
+import { mirrorOf } from '../../distro.ts'
+import { apkPackages } from '../../packages.ts'
+import type { BasePlan, PlanRequest } from '../plan.ts'
+import { bootstrapApk } from './bootstrap.ts'
+import { parseDependency } from './dependency.ts'
+import { fetchApkIndex, parseIndex } from './index.ts'
+import type { ApkPackage, Repository } from './index.ts'
+import { resolvePackages } from './resolve.ts'
+import { readKeys } from './signature.ts'
+import type { Keys } from './signature.ts'
+
+/** The packages that were chosen when the mirror was last asked. */
+interface Resolved {
+  readonly checkedAtMs: number
+  readonly indexes: readonly { readonly url: string; readonly sha256: string; readonly signer: string }[]
+  readonly packages: readonly { readonly fields: readonly string[]; readonly repository: Repository }[]
+}
+
+const DAY_MS = 24 * 60 * 60 * 1000
+
+/** Plan a base tree of a distro with apk: its packages are chosen here, not when it is made. */
+export async function planApk({ settings, choice, packages, cacheDir }: PlanRequest): Promise<BasePlan> {
+  const { distro, release, arch } = choice
+  const apkArch = distro.arches[arch] ?? arch
+  const repositoriesOf = (mirror: string): string[] =>
+    settings.REPO_COMPONENTS.map((component) => `${mirror}/${release.path ?? release.name}/${component}`)
+  const repositories = repositoriesOf(settings.REPO_URL || mirrorOf(distro, arch)).map((url) => ({ url }))
+  const keyring = settings.REPO_KEYRING || join(PROJECT_ROOT, 'rootfs-builder', distro.keyring)
+  const keys = readKeys(keyring)
+  const resolved = await resolve({
+    repositories,
+    arch: apkArch,
+    keys,
+    world: packages,
+    cacheDir,
+    refresh: settings.REFRESH,
+  })
+  const chosen = resolved.packages.flatMap(({ fields, repository }) =>
+    parseIndex(fields.join('\n'), repository),
+  )
+  const epochSeconds = Math.max(0, ...chosen.map(({ builtSeconds }) => builtSeconds))
+  const guestSources = repositoriesOf(mirrorOf(distro, arch))
+  return {
+    inputs: {
+      arch: apkArch,
+      world: packages,
+      // Whichever mirror serves them and whoever's key proves them: the digests say what they are.
+      packages: chosen.map(({ name, version, checksum }) => `${name}-${version} ${checksum}`),
+      repositories: guestSources,
+    },
+    code: ['rootfs-builder/bootstrap', 'rootfs-builder/bootstrap/apk'],
+    tools: ['tar'],
+    epochSeconds,
+    checkedAtMs: resolved.checkedAtMs,
+    packages,
+    indexes: resolved.indexes.map((index) => ({ ...index })),
+    skipped: [],
+    guestSources,
+    bootstrap: (targetDir, tarFile, options) =>
+      bootstrapApk(
+        { chosen, keys, arch, apkArch, world: packages, repositories: guestSources, epochSeconds },
+        targetDir,
+        tarFile,
+        options,
+      ),
+    installed: apkPackages,
+  }
+}
+
+interface ResolveRequest {
+  readonly repositories: readonly Repository[]
+  readonly arch: string
+  readonly keys: Keys
+  readonly world: readonly string[]
+  readonly cacheDir: string
+  readonly refresh: 'daily' | 'always' | 'never'
+}
+
+/** The chosen packages: those of the cache while they are fresh enough, else by the index of today. */
+async function resolve(request: ResolveRequest): Promise<Resolved> {
+  const { repositories, arch, keys, world, cacheDir, refresh } = request
+  const key = fingerprint({
+    repositories: repositories.map(({ url }) => url),
+    arch,
+    world,
+    keys: [...keys].map(([name, value]) => [name, value.export({ type: 'spki', format: 'pem' }).toString()]),
+  })
+  const file = join(cacheDir, 'index', `${key}.json`)
+  const known = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Resolved) : undefined
+  const nowMs = Date.now()
+  const ageMs = nowMs - (known?.checkedAtMs ?? 0)
+  const isFresh = refresh === 'never' || (refresh === 'daily' && ageMs >= 0 && ageMs < DAY_MS)
+  if (known !== undefined && isFresh) return known
+  try {
+    const indexes = await Promise.all(repositories.map((repository) => fetchApkIndex(repository, arch, keys)))
+    const all: ApkPackage[] = indexes.flatMap(({ packages }) => packages)
+    const chosen = resolvePackages(world.map(parseDependency), all)
+    const resolved: Resolved = {
+      checkedAtMs: nowMs,
+      indexes: indexes.map(({ url, sha256, signer }) => ({ url, sha256, signer })),
+      packages: chosen.map(({ fields, repository }) => ({ fields, repository })),
+    }
+    mkdirSync(join(cacheDir, 'index'), { recursive: true })
+    writeWhole(file, `${JSON.stringify(resolved)}\n`)
+    return resolved
+  } catch (error) {
+    const isOffline = error instanceof BuildError && error.code === 'E_NETWORK'
+    if (known === undefined || !isOffline || refresh === 'always') throw error
+    warn(
+      `${error.message}; going on with the index of ${new Date(known.checkedAtMs).toISOString().slice(0, 10)}`,
+    )
+    return known
+  }
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+import { createHash } from 'node:crypto'
+import { posix } from 'node:path'
+
+import { pack } from 'tar-stream'
+
+import { makeFolder, writeText } from '../../guest.ts'
+import type { Guest } from '../../guest.ts'
+import type { TarEntry } from './archive.ts'
+import type { InstalledFile, Installation } from './install.ts'
+import type { OpenPackage } from './package.ts'
+
+/**
+ * Write apk's database, so that apk in the guest lists, verifies and upgrades what was installed.
+ * Source: apk-v2(5), and the files of an installed Alpine.
+ *
+ * @param facts world, repositories and architecture as apk's own files name them
+ */
+export async function writeDatabase(
+  installation: Installation,
+  packages: readonly OpenPackage[],
+  facts: {
+    readonly world: readonly string[]
+    readonly repositories: readonly string[]
+    readonly arch: string
+    readonly keys: ReadonlyMap<string, string>
+    readonly epochSeconds: number
+  },
+): Promise<void> {
+  const { guest } = installation
+  const write = (path: string, lines: readonly string[]): void => {
+    writeText(guest, path, lines.map((line) => `${line}\n`).join(''))
+  }
+  for (const folder of ['etc/apk/keys', 'lib/apk/db', 'var/cache/apk', 'var/lib/apk'])
+    makeFolder(guest, folder)
+  write('etc/apk/world', [...facts.world].sort())
+  write('etc/apk/repositories', facts.repositories)
+  write('etc/apk/arch', [facts.arch])
+  for (const [name, text] of facts.keys) writeText(guest, `etc/apk/keys/${name}`, text)
+  const paragraphs = packages.map((open) => [
+    ...open.item.fields,
+    ...open.replaces.map(({ text }) => `r:${text}`),
+    ...(open.replacesPriority === 0 ? [] : [`q:${String(open.replacesPriority)}`]),
+    ...fileLines(installation.files.get(open) ?? []),
+    '',
+  ])
+  write('lib/apk/db/installed', paragraphs.flat())
+  write(
+    'lib/apk/db/triggers',
+    packages
+      .filter(({ triggers }) => triggers.length > 0)
+      .map(({ item, triggers }) => [item.checksum, ...triggers].join(' ')),
+  )
+  write('lib/apk/db/lock', [])
+  await writeScripts(guest, packages, facts.epochSeconds)
+}
+
+/** Folders `F:`, each with its files `R:`, and owners and modes where they are not the usual ones. */
+function fileLines(files: readonly InstalledFile[]): string[] {
+  const byFolder = new Map<string, InstalledFile[]>()
+  const folders = new Map<string, TarEntry>()
+  for (const file of files) {
+    if (file.entry.header.type === 'directory') {
+      folders.set(file.path, file.entry)
+      if (!byFolder.has(file.path)) byFolder.set(file.path, [])
+      continue
+    }
+    const parent = posix.dirname(file.path)
+    const folder = parent === '.' ? '' : parent
+    byFolder.set(folder, [...(byFolder.get(folder) ?? []), file])
+  }
+  return [...byFolder].flatMap(([folder, own]) => [
+    `F:${folder}`,
+    ...rights('M', folders.get(folder), '0:0:755'),
+    ...own.flatMap(({ path, entry }) => [
+      `R:${posix.basename(path)}`,
+      ...rights('a', entry, entry.header.type === 'symlink' ? '0:0:777' : '0:0:644'),
+      `Z:Q1${createHash('sha1').update(contentOf(entry)).digest('base64')}`,
+    ]),
+  ])
+}
+
+function contentOf({ header, body }: TarEntry): Buffer {
+  return header.type === 'symlink' ? Buffer.from(header.linkname ?? '') : body
+}
+
+function rights(letter: string, entry: TarEntry | undefined, usual: string): string[] {
+  if (entry === undefined) return []
+  const { uid = 0, gid = 0, mode = 0 } = entry.header
+  const own = `${String(uid)}:${String(gid)}:${mode.toString(8)}`
+  return own === usual ? [] : [`${letter}:${own}`]
+}
+
+/** Scripts of all packages, which apk runs when it upgrades or removes them. */
+async function writeScripts(
+  guest: Guest,
+  packages: readonly OpenPackage[],
+  epochSeconds: number,
+): Promise<void> {
+  const archive = pack()
+  for (const { item, scripts } of packages) {
+    for (const [moment, content] of scripts) {
+      const name = `${item.name}-${item.version}.${item.checksum}.${moment}`
+      archive.entry({ name, mode: 0o755, mtime: new Date(epochSeconds * 1000) }, content)
+    }
+  }
+  archive.finalize()
+  const chunks: Buffer[] = []
+  for await (const chunk of archive) chunks.push(chunk as Buffer)
+  writeText(guest, 'lib/apk/db/scripts.tar', Buffer.concat(chunks))
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+import type { Json } from '../../scripts/digest.ts'
+import type { Settings } from '../../scripts/settings.ts'
+import { selectPackages } from '../distro.ts'
+import type { Choice } from '../distros.ts'
+import type { Guest } from '../guest.ts'
+import type { InstalledPackage } from '../packages.ts'
+import { planApk } from './apk/apk.ts'
+import { planApt } from './apt-plan.ts'
+
+/** A base tree to be, whichever package manager makes it. */
+export interface BasePlan {
+  /** All that decides what the tree holds; its fingerprint names the tree in the cache. */
+  readonly inputs: { readonly [key: string]: Json }
+  /** Folders of the compiled code, and host tools, that decide it too. */
+  readonly code: readonly string[]
+  readonly tools: readonly string[]
+  /** The clock of the tree. Unit: seconds since 1970. */
+  readonly epochSeconds: number
+  /** When the mirror was last asked. Unit: ms. */
+  readonly checkedAtMs: number
+  /** The packages that were asked for. */
+  readonly packages: readonly string[]
+  /** Signed indexes the packages come from, for the manifest. */
+  readonly indexes: readonly { readonly [key: string]: Json }[]
+  /** Those that a mirror may lack and does. */
+  readonly skipped: readonly { readonly suite: string; readonly url: string; readonly why: string }[]
+  /** What the guest's own list of mirrors says: the distro's, for ours may be a cache on this machine. */
+  readonly guestSources: readonly string[]
+  /**
+   * Make the tree.
+   *
+   * @param targetDir empty folder that gets it
+   * @param tarFile gets the same as a tar whose members begin with `./`
+   */
+  readonly bootstrap: (
+    targetDir: string,
+    tarFile: string,
+    options: { readonly logFile: string; readonly verbose: boolean },
+  ) => Promise<void>
+  /** The packages of such a tree, by its own database. */
+  readonly installed: (guest: Guest) => InstalledPackage[]
+}
+
+/** What every package manager plans with. */
+export interface PlanRequest {
+  readonly settings: Settings
+  readonly choice: Choice
+  readonly packages: readonly string[]
+  readonly cacheDir: string
+}
+
+/** Ask the mirror, as often as REFRESH says, and decide what the base tree is made of. */
+export async function planBase(settings: Settings, choice: Choice, cacheDir: string): Promise<BasePlan> {
+  const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP }
+  const packages = selectPackages(choice.distro, features, settings.EXTRA_PKGS)
+  const request = { settings, choice, packages, cacheDir }
+  return choice.distro.packageManager === 'apk' ? planApk(request) : planApt(request)
+}

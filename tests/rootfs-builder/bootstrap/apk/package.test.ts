@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+import { createPublicKey } from 'node:crypto'
+import { existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
+
+import t from 'tap'
+
+import { gzipMembers } from '../../../../rootfs-builder/bootstrap/apk/archive.ts'
+import { parseIndex } from '../../../../rootfs-builder/bootstrap/apk/index.ts'
+import { newInstallation, unpackPackage } from '../../../../rootfs-builder/bootstrap/apk/install.ts'
+import { openPackage } from '../../../../rootfs-builder/bootstrap/apk/package.ts'
+import type { OpenPackage } from '../../../../rootfs-builder/bootstrap/apk/package.ts'
+import { makeApk, makeKey } from '../../../mirrors/alpine.ts'
+import type { MadePackage } from '../../../mirrors/alpine.ts'
+import { oneByteChanged } from '../../../mirrors/server.ts'
+
+const KEY = makeKey('me@example.invalid-1.rsa.pub')
+const KEYS = new Map([[KEY.name, createPublicKey(KEY.pem)]])
+const OWNER = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 }
+
+async function opened(
+  made: MadePackage,
+  change: (file: Buffer) => Buffer = (file) => file,
+): Promise<OpenPackage> {
+  const files = (made.files ?? []).map((file) => ({ ...OWNER, ...file }))
+  const { file, index } = await makeApk({ ...made, files }, KEY)
+  const [item] = parseIndex(index, { url: 'u' })
+  if (item === undefined) throw new Error('no index')
+  return openPackage(item, change(file), KEYS)
+}
+
+const SMALL: MadePackage = { name: 'a', files: [{ name: 'etc/a', content: 'content' }] }
+
+t.test('a package is opened when all three parts are the ones that were signed', async (t) => {
+  const open = await opened({
+    ...SMALL,
+    scripts: { 'post-install': '#!/bin/sh\n' },
+    triggers: ['/bin'],
+    replaces: ['b<2'],
+  })
+  t.equal(open.entries[0]?.body.toString(), 'content')
+  t.strictSame([...open.scripts.keys()], ['post-install'])
+  t.strictSame(open.triggers, ['/bin'])
+  t.equal(open.replaces[0]?.name, 'b')
+  const { file, index } = await makeApk(SMALL, KEY, { kind: 'RSA256' })
+  const [item] = parseIndex(index, { url: 'u' })
+  if (item !== undefined) t.ok(await openPackage(item, file, KEYS), 'signed with sha256')
+})
+
+t.test('one changed byte anywhere stops it', async (t) => {
+  const { file } = await makeApk(SMALL, KEY)
+  const members = await gzipMembers(file, 'x')
+  let start = 0
+  for (const [part, { compressed }] of members.entries()) {
+    const at = start
+    start += compressed.length
+    await t.rejects(
+      opened(SMALL, (whole) =>
+        Buffer.concat([
+          whole.subarray(0, at),
+          oneByteChanged(whole.subarray(at, at + compressed.length)),
+          whole.subarray(at + compressed.length),
+        ]),
+      ),
+      { code: 'E_SIGNATURE' },
+      `part ${String(part)}`,
+    )
+  }
+  await t.rejects(
+    opened(SMALL, (whole) => whole.subarray(0, whole.length - 20)),
+    { code: 'E_SIGNATURE' },
+  )
+})
+
+t.test('a package of another version, unsigned or signed by a stranger is refused', async (t) => {
+  const { index } = await makeApk(SMALL, KEY)
+  const [item] = parseIndex(index, { url: 'u' })
+  if (item === undefined) throw new Error('no index')
+  const other = await makeApk({ ...SMALL, version: '2-r0' }, KEY)
+  await t.rejects(openPackage(item, other.file, KEYS), /is not the package that the index names/)
+  const unsigned = await makeApk(SMALL, undefined)
+  await t.rejects(openPackage(item, unsigned.file, KEYS), { code: 'E_SIGNATURE' })
+  const stranger = makeKey('stranger-1.rsa.pub')
+  const strange = await makeApk(SMALL, stranger)
+  await t.rejects(openPackage(item, strange.file, KEYS), {
+    code: 'E_SIGNATURE',
+    because: [/signed by stranger-1.rsa.pub/, /known keys: me@example/],
+  })
+  const impostor = await makeApk(SMALL, { ...stranger, name: KEY.name })
+  await t.rejects(openPackage(item, impostor.file, KEYS), {
+    code: 'E_SIGNATURE',
+    because: [/does not match its signature/, /known keys/],
+  })
+})
+
+t.test('the format of apk-tools 3 is refused by its name', async (t) => {
+  await t.rejects(gzipMembers(Buffer.from('ADBd....'), 'x.apk'), /x.apk: is in the format of apk-tools 3/)
+})
+
+t.test('files come with their modes, links, times and owners', async (t) => {
+  const root = t.testdir()
+  const installation = newInstallation({ root })
+  const made: MadePackage = {
+    name: 'a',
+    files: [
+      { name: 'bin', type: 'directory', mode: 0o711 },
+      { name: 'bin/one', content: 'one', mode: 0o4755 },
+      { name: 'bin/two', type: 'link', linkname: 'bin/one' },
+      { name: 'bin/three', type: 'symlink', linkname: '/bin/one' },
+      { name: 'dev/null', type: 'character-device' },
+    ],
+  }
+  unpackPackage(installation, await opened(made))
+  t.equal(lstatSync(join(root, 'bin')).mode & 0o7777, 0o711)
+  t.equal(lstatSync(join(root, 'bin/one')).mode & 0o7777, 0o4755)
+  t.equal(lstatSync(join(root, 'bin/one')).ino, lstatSync(join(root, 'bin/two')).ino)
+  t.equal(readlinkSync(join(root, 'bin/three')), '/bin/one')
+  t.equal(lstatSync(join(root, 'bin')).mtimeMs, 1_700_000_000_000)
+  t.notOk(existsSync(join(root, 'dev/null')), 'device nodes are added by the packers')
+})
+
+t.test('no path leaves the tree', async (t) => {
+  const folder = t.testdir({ outside: { precious: 'x' }, tree: {} })
+  const root = join(folder, 'tree')
+  const evil = (files: MadePackage['files']): Promise<OpenPackage> =>
+    opened({ name: 'evil', files: files ?? [] })
+  for (const name of ['../outside/new', '/etc/../../outside/new', 'a/../../outside/new', '/outside']) {
+    const open = await evil([{ name, content: 'evil' }])
+    t.throws(
+      () => {
+        unpackPackage(newInstallation({ root }), open)
+      },
+      /would lie outside of the guest/,
+      name,
+    )
+  }
+  const link = await evil([{ name: 'a', type: 'link', linkname: '../outside/precious' }])
+  t.throws(() => {
+    unpackPackage(newInstallation({ root }), link)
+  }, /outside of the guest/)
+  const through = await evil([
+    { name: 'way', type: 'symlink', linkname: join(folder, 'outside') },
+    { name: 'way/new', content: 'evil' },
+    { name: 'up', type: 'symlink', linkname: '../../../../../..' },
+    { name: 'up/precious', content: 'evil' },
+  ])
+  unpackPackage(newInstallation({ root }), through)
+  t.notOk(existsSync(join(folder, 'outside/new')), 'an absolute link starts at the root of the guest')
+  t.equal(readFileSync(join(folder, 'outside/precious'), 'utf8'), 'x')
+  symlinkSync(join(folder, 'outside/precious'), join(root, 'file'))
+  unpackPackage(newInstallation({ root }), await evil([{ name: 'file', content: 'evil' }]))
+  t.equal(
+    readFileSync(join(folder, 'outside/precious'), 'utf8'),
+    'x',
+    'a link is replaced, not written through',
+  )
+})
+
+t.test('two packages with one file are refused, unless one replaces the other', async (t) => {
+  const file = (content: string): MadePackage['files'] => [{ name: 'etc/x', content }]
+  const a = await opened({ name: 'a', files: file('a') ?? [] })
+  const b = await opened({ name: 'b', files: file('b') ?? [] })
+  const c = await opened({ name: 'c', files: file('c') ?? [], replaces: ['a'] })
+  const content = (root: string): string => readFileSync(join(root, 'etc/x'), 'utf8')
+  const laid = (name: string, ...packages: OpenPackage[]): string => {
+    const root = join(t.testdirName, name)
+    mkdirSync(root, { recursive: true })
+    const installation = newInstallation({ root })
+    for (const open of packages) unpackPackage(installation, open)
+    return content(root)
+  }
+  t.testdir()
+  t.throws(() => laid('ab', a, b), /b and a both have the file \/etc\/x/)
+  t.equal(laid('ac', a, c), 'c')
+  t.equal(laid('ca', c, a), 'c', 'whichever comes first')
+})
