@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Suite } from '../scripts/apt-index.ts'
 import type { ArchName } from '../scripts/arch.ts'
 
 /** What a package rule may depend on. */
@@ -26,14 +27,6 @@ export interface Release {
   readonly suites?: readonly Suite[]
 }
 
-/** One suite of an apt archive. `{release}` and `{mirror}` stand for the chosen ones. */
-export interface Suite {
-  readonly suite: string
-  readonly url: string
-  /** A mirror may lack it: used when it can be reached, and named in the manifest. */
-  readonly optional?: true
-}
-
 /** A distro is data: names, mirrors, keys and package rules, each with its reason. */
 export interface Distro {
   readonly name: string
@@ -42,6 +35,7 @@ export interface Distro {
   readonly releases: readonly Release[]
   readonly defaultRelease: string
   readonly mirror: string
+  /** `{release}` and `{mirror}` stand for the chosen ones. */
   readonly suites: readonly Suite[]
   readonly keyring: string
   /** The distro's own names of the architectures it supports. */

@@ -51,7 +51,7 @@ export function openWorkspace(
 /** Remove what killed builds left behind; call while holding a lock. */
 export function removeLeftovers(workspace: Workspace): void {
   const { cacheDir, ...folders } = workspace
-  const inCache = ['agent', 'base', 'boot', 'index'].map((name) => join(cacheDir, name))
+  const inCache = ['agent', 'base', 'boot', 'index', 'kernel'].map((name) => join(cacheDir, name))
   for (const folder of new Set([...Object.values(folders), cacheDir, ...inCache])) removeStale(folder)
 }
 

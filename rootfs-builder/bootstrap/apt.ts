@@ -11,8 +11,7 @@ import { ARCHES } from '../../scripts/arch.ts'
 import type { ArchName } from '../../scripts/arch.ts'
 import { hostArch } from '../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
-import type { Suite } from '../distro.ts'
-import type { AptIndex } from './apt-index.ts'
+import type { AptIndex, Suite } from '../../scripts/apt-index.ts'
 
 /** All that decides what the base tree holds; its fingerprint names the tree in the cache. */
 export interface AptPlan {

@@ -97,8 +97,9 @@ function findArtifact(settings: Settings, workspace: Workspace, given: string | 
     if (!existsSync(file))
       throw new BuildError('E_INPUT', `${file}: no such file`, { hint: 'make image    builds one' })
     const manifest = readManifest(file)
-    const kind = manifest?.kind ?? (settings.BOOT === 'newest' ? guessKind(file) : settings.BOOT)
-    return { file, kind: kind === 'rootfs' ? 'image' : kind, manifest }
+    const asked = settings.BOOT === 'newest' ? guessKind(file) : settings.BOOT
+    const told = manifest?.kind
+    return { file, kind: told === 'image' || told === 'initrd' ? told : asked, manifest }
   }
   for (const kind of ['image', 'initrd'] as const) {
     const file = join(workspace.imagesDest, places[kind])
