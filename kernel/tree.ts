@@ -3,7 +3,6 @@ import { existsSync, lstatSync, mkdirSync, readFileSync, writeFileSync } from 'n
 import { join } from 'node:path'
 
 import { fingerprint } from '../scripts/digest.ts'
-import type { Json } from '../scripts/digest.ts'
 import { report, seconds } from '../scripts/log.ts'
 import { withTemporary, writeWhole } from '../scripts/temporary.ts'
 import type { Workspace } from '../scripts/workspace.ts'
