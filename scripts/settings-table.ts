@@ -335,7 +335,7 @@ export const SETTINGS = {
     group: 'kernel',
     type: 'words',
     default: '',
-    help: 'Variants of the kernel: firecracker, measured, debug, lcow',
+    help: 'Variants of the kernel: firecracker, measured, nested, debug, lcow',
   },
   KERNEL_FRAGMENTS: {
     group: 'kernel',
