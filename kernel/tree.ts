@@ -93,7 +93,7 @@ function describe(request: TreeRequest, version: string, patches: readonly Patch
     fingerprint: fingerprint({ identity: source.identity, digests }),
     // Times of unpacked files are those of their release: make would take changed ones for old.
     objectsKey: fingerprint({
-      identity: source.keepsTimes ? (lasting) : { ...lasting, stamp },
+      identity: source.keepsTimes ? lasting : { ...lasting, stamp },
       digests,
     }),
     patches,
