@@ -35,7 +35,7 @@ Every setting comes from the environment; "make help" lists them.
 `
 
 /** What the kernel's make starts, beside the compiler. */
-const TOOLS = ['make', 'flex', 'bison', 'bc', 'perl', 'tar', 'xz', 'lz4']
+const TOOLS = ['make', 'flex', 'bison', 'bc', 'perl', 'lz4', '/usr/include/gelf.h']
 
 await runStep({ name: 'kernel', usage: USAGE, switches: ['s', 'c'], needsOwners: false, main })
 

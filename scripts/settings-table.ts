@@ -289,7 +289,7 @@ export const SETTINGS = {
     default: '',
     pattern: /^\d+\.\d+(\.\d+)?$/,
     expected: 'a version such as 6.1 (distro) or 6.6.74 (kernel.org)',
-    help: "Version of the kernel (default: the release's; the first of kernel/versions.yaml)",
+    help: "Its version (default: the release's; first of versions.yaml)",
   },
   KERNEL_MIRROR: {
     group: 'kernel',
@@ -301,7 +301,7 @@ export const SETTINGS = {
     group: 'kernel',
     type: 'path',
     default: '',
-    help: 'OpenPGP keyring that signs sha256sums.asc (default: that of kernel.org)',
+    help: 'OpenPGP keyring that signs sha256sums.asc (default: kernel.org)',
   },
   KERNEL_REPO: {
     group: 'kernel',
@@ -323,7 +323,7 @@ export const SETTINGS = {
     group: 'kernel',
     type: 'path',
     default: '',
-    help: 'Folder or tarball with sources for KERNEL_SOURCE=local; it is only read',
+    help: 'Folder or tarball of sources for KERNEL_SOURCE=local; only read',
   },
   KERNEL_PATCHES: {
     group: 'kernel',

@@ -68,13 +68,10 @@ function builtKernel(settings: Settings, workspace: Workspace, arch: ArchName): 
     note(`${file} is for ${builtFor}, the guest for ${arch}: booting with a kernel of the distro`)
     return undefined
   }
-  const modules = `modules-${String(release)}`
-  const hasModules = Array.isArray(files) && files.includes(modules)
-  return {
-    file,
-    origin: file,
-    ...(hasModules ? { modulesDir: join(workspace.workDir, modules, 'lib/modules', String(release)) } : {}),
-  }
+  if (typeof release !== 'string' || !Array.isArray(files) || !files.includes(`modules-${release}`))
+    return { file, origin: file }
+  const modulesDir = join(workspace.workDir, `modules-${release}`, 'lib/modules', release)
+  return { file, origin: file, modulesDir }
 }
 
 /** Debian's kernel package for virtual machines, downloaded and verified by apt, unpacked into the cache. */
