@@ -96,15 +96,18 @@ check-deps: $(COMPILED) ## Tell which host packages are missing, per target
 	@$(RUN)/scripts/setup.js -n $(MAKECMDGOALS)
 
 ##@ Tests
-.PHONY: test test-image-only test-initrd-only test-long check lint bench
+.PHONY: test test-image-only test-initrd-only test-kernel test-long check lint bench
 test: lint ## Run all tests: checks, unit tests, builds and boots
-	@$(RUN)/tests/run.js unit build boot
+	@$(RUN)/tests/run.js unit build boot kernel
 
 test-image-only: $(COMPILED) ## Build and boot the disk images only
 	@$(RUN)/tests/run.js boot-image
 
 test-initrd-only: $(COMPILED) ## Build and boot the initrds only
 	@$(RUN)/tests/run.js boot-initrd
+
+test-kernel: $(COMPILED) ## Build and boot the guest kernels only
+	@$(RUN)/tests/run.js kernel
 
 test-long: $(COMPILED) ## Soak tests, for running by hand
 	@$(RUN)/tests/run.js long

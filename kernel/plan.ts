@@ -105,6 +105,8 @@ export function makeEnvironment(plan: KernelPlan, workspace: Workspace): Record<
     KBUILD_BUILD_VERSION: '1',
     SOURCE_DATE_EPOCH: String(plan.epochSeconds),
     CCACHE_DIR: join(workspace.cacheDir, 'ccache'),
+    // What a file includes is taken from the compiler: no preprocessor is run beside it.
+    CCACHE_DEPEND: '1',
   }
 }
 
