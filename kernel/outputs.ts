@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 import type { Json } from '../scripts/digest.ts'
@@ -62,6 +62,7 @@ export async function publish(
   for (const [made, output] of others) {
     await withTemporary(output, (temporary) => {
       copyFileSync(join(objects, made), temporary)
+      chmodSync(temporary, 0o644)
       return Promise.resolve()
     })
   }
@@ -74,6 +75,8 @@ export async function publish(
   let sizeBytes = 0
   await withTemporary(vmlinuz, (temporary) => {
     copyFileSync(join(objects, plan.kernelArch.vmlinuz), temporary)
+    // The linker makes programs of them; nobody starts a kernel so.
+    chmodSync(temporary, 0o644)
     sizeBytes = statSync(temporary).size
     const result = {
       arch: plan.arch,
@@ -103,6 +106,7 @@ async function withoutDebugInfo(plan: KernelPlan, vmlinux: string, keep: boolean
   if (keep) return
   await withTemporary(vmlinux, async (temporary) => {
     await run([`${plan.cross}strip`, '--strip-all', '-o', temporary, vmlinux], { logFile: plan.logFile })
+    chmodSync(temporary, 0o644)
   })
 }
 

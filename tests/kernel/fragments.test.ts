@@ -54,12 +54,12 @@ t.test('a variant leaves out topics that there are', async (t) => {
 
 t.test('a fragment of the user is merged last, for the architectures it names', async (t) => {
   const folder = t.testdir({
-    'a.conf': '# quicker\nCONFIG_HZ_100=n\nCONFIG_HZ_1000=y\n',
+    'a.conf': '# quicker\nCONFIG_HZ_250=n\nCONFIG_HZ_1000=y\n',
     'b.conf': '# arch: s390x\n# elsewhere\nCONFIG_ELSEWHERE=y\n',
     'notes.txt': 'no fragment',
   })
   const { asked, digest } = readAsking('x86_64', [], folder)
-  t.equal(asked.get('HZ_100')?.value, 'n')
+  t.equal(asked.get('HZ_250')?.value, 'n')
   t.equal(asked.get('HZ_1000')?.place, `${folder}/a.conf:3`)
   t.notOk(asked.has('ELSEWHERE'))
   t.not(digest, readAsking('x86_64', [], '').digest)

@@ -124,10 +124,10 @@ t.test('it is installed by the names of upstream, and its links are replaced who
 
 t.test('what cannot be is one clear error, and the kernel that is there stays', (t) => {
   const before = statSync(join(WORKDIR, 'vmlinuz.container')).mtimeMs
-  const folder = t.testdir({ 'a.conf': '# to find leaks\nCONFIG_DEBUG_KMEMLEAK=y\n' })
+  const folder = t.testdir({ 'a.conf': '# lists of rights\nCONFIG_BTRFS_FS_POSIX_ACL=y\n' })
   const unmet = failing({ KERNEL_FRAGMENTS: folder })
   t.not(unmet.status, 0)
-  t.match(unmet.said, `${folder}/a.conf:2: CONFIG_DEBUG_KMEMLEAK=y: needs DEBUG_KERNEL, which is n`)
+  t.match(unmet.said, `${folder}/a.conf:2: CONFIG_BTRFS_FS_POSIX_ACL=y: needs BTRFS_FS, which is n`)
 
   const stale = t.testdir({
     'a.conf': '# why\nCONFIG_SMP=y\n',
@@ -148,7 +148,7 @@ t.test('what cannot be is one clear error, and the kernel that is there stays', 
 })
 
 t.test('a changed fragment compiles what it touches; a fault in the sources is shown', (t) => {
-  const folder = t.testdir({ 'a.conf': '# a message less\nCONFIG_BLK_DEV_NULL_BLK=y\n' })
+  const folder = t.testdir({ 'a.conf': '# a disk of nothing\nCONFIG_BLK_DEV_NULL_BLK=y\n' })
   const added = make('kernel', { ...COMMON, KERNEL_FRAGMENTS: folder })
   t.equal(added.status, 0, added.said)
   const files = Number(/(\d+) files/.exec(added.stdout.split('\n').at(-2) ?? '')?.[1])
@@ -158,7 +158,7 @@ t.test('a changed fragment compiles what it touches; a fault in the sources is s
   writeFileSync(broken, `${good}\nthis is no C;\n`)
   writeFileSync(
     join(folder, 'a.conf'),
-    '# a message less\nCONFIG_BLK_DEV_NULL_BLK=y\n# and a fault\nCONFIG_BLK_DEV_RAM=y\n',
+    '# a disk of nothing\nCONFIG_BLK_DEV_NULL_BLK=y\n# and a fault\nCONFIG_BLK_DEV_RAM=y\n',
   )
   const failed = failing({ KERNEL_FRAGMENTS: folder })
   writeFileSync(broken, good)
