@@ -26,7 +26,7 @@ unexport ZX_PREFIX ZX_POSTFIX ZX_SHELL ZX_VERBOSE
 # What `sudo make` compiles and installs belongs to who called sudo, so that a later make works without.
 AS_CALLER := $(if $(SUDO_UID),setpriv --reuid=$(SUDO_UID) --regid=$(SUDO_GID) --clear-groups)
 
-SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder tests -name '*.ts' 2>/dev/null)
+SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder kernel tests -name '*.ts' 2>/dev/null)
 COMPILED := build/.compiled
 INSTALLED := node_modules/.package-lock.json
 RUN := node build
@@ -34,6 +34,7 @@ RUN := node build
 ROOTFS_OF_DISTRO := $(RUN)/rootfs-builder/rootfs.js
 IMAGE_STEP := $(RUN)/image-builder/image.js
 INITRD_STEP := $(RUN)/initrd-builder/initrd.js
+KERNEL_STEP := $(RUN)/kernel/kernel.js
 BOOT_STEP := $(RUN)/scripts/boot/boot.js
 
 ##@ Build
@@ -57,6 +58,26 @@ image-%: rootfs-% ## Build the image of the distro named in the target
 
 initrd-%: rootfs-% ## Build the initrd of the distro named in the target
 	@DISTRO=$* $(INITRD_STEP) -o '$(IMAGES_BUILD_DEST)/kata-containers-initrd-$*.img'
+
+##@ Kernel
+.PHONY: kernel-src kernel kernel-config kernel-menuconfig kernel-diff install-kernel
+kernel-src: $(COMPILED) ## Fetch, verify and patch the sources of the guest kernel
+	@$(KERNEL_STEP) -s
+
+kernel: $(COMPILED) ## Build the guest kernel, with its sources
+	@$(KERNEL_STEP)
+
+kernel-config: $(COMPILED) ## Configure the guest kernel and check that every symbol took
+	@$(KERNEL_STEP) -c
+
+kernel-menuconfig: $(COMPILED) ## Change the configuration in a menu; the difference becomes a fragment
+	@$(RUN)/kernel/menuconfig.js
+
+kernel-diff: $(COMPILED) ## Compare two kernel configurations by meaning: A= and B=
+	@$(RUN)/kernel/diff.js '$(A)' '$(B)'
+
+install-kernel: $(COMPILED) ## Install the kernel to DESTDIR/PREFIX/share/kata-containers
+	@$(RUN)/kernel/install.js
 
 ##@ Boot
 .PHONY: boot shell
@@ -92,15 +113,18 @@ cache-clean: $(COMPILED) ## Remove from the cache what was not used for longest,
 	@$(RUN)/scripts/cache-clean.js
 
 ##@ Tests
-.PHONY: test test-image-only test-initrd-only test-long check lint bench
+.PHONY: test test-image-only test-initrd-only test-kernel test-long check lint bench
 test: lint ## Run all tests: checks, unit tests, builds and boots
-	@$(RUN)/tests/run.js unit build boot
+	@$(RUN)/tests/run.js unit build boot kernel
 
 test-image-only: $(COMPILED) ## Build and boot the disk images only
 	@$(RUN)/tests/run.js boot-image
 
 test-initrd-only: $(COMPILED) ## Build and boot the initrds only
 	@$(RUN)/tests/run.js boot-initrd
+
+test-kernel: $(COMPILED) ## Build and boot the guest kernels only
+	@$(RUN)/tests/run.js kernel
 
 test-long: $(COMPILED) ## Soak tests, for running by hand
 	@$(RUN)/tests/run.js long

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Suite } from '../scripts/apt-index.ts'
 import type { ArchName } from '../scripts/arch.ts'
 
 /** What a package rule may depend on. */
@@ -28,14 +29,6 @@ export interface Release {
   readonly suites?: readonly Suite[]
 }
 
-/** One suite of an apt archive. `{release}` and `{mirror}` stand for the chosen ones. */
-export interface Suite {
-  readonly suite: string
-  readonly url: string
-  /** A mirror may lack it: used when it can be reached, and named in the manifest. */
-  readonly optional?: true
-}
-
 /** A distro is data: names, mirrors, keys and package rules, each with its reason. */
 export interface Distro {
   readonly name: string
@@ -46,7 +39,7 @@ export interface Distro {
   readonly mirror: string
   /** Mirrors of architectures that the main one lacks. */
   readonly archMirrors?: Readonly<Partial<Record<ArchName, string>>>
-  /** Of an apt distro. */
+  /** Of an apt distro; `{release}` and `{mirror}` stand for the chosen ones. */
   readonly suites?: readonly Suite[]
   /** Keyring of an apt distro, folder of the keys of an apk distro. */
   readonly keyring: string

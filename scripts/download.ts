@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { Dispatcher } from 'undici'
+
 import { BuildError } from './errors.ts'
 
 /** Waits before the second, third and fourth try. Unit: ms. */
-const RETRY_WAITS_MS = [300, 1000, 3000]
+export const RETRY_WAITS_MS = [300, 1000, 3000]
 
 /** A server that says nothing for this long is given up. */
 const SILENCE_MS = 30_000
@@ -23,9 +25,8 @@ export type Download =
  * @throws BuildError E_NETWORK when the server cannot be reached or keeps failing
  */
 export async function fetchSmall(url: string): Promise<Download> {
-  const { EnvHttpProxyAgent, interceptors, request } = await import('undici')
-  const agent = new EnvHttpProxyAgent({ headersTimeout: SILENCE_MS, bodyTimeout: SILENCE_MS })
-  const dispatcher = agent.compose(interceptors.redirect({ maxRedirections: 5 }))
+  const { request } = await import('undici')
+  const { dispatcher, close } = await openAgent()
   try {
     for (let attempt = 0; ; attempt += 1) {
       const wait = RETRY_WAITS_MS[attempt]
@@ -41,11 +42,25 @@ export async function fetchSmall(url: string): Promise<Download> {
       await new Promise((resolve) => setTimeout(resolve, wait))
     }
   } finally {
-    await agent.close()
+    await close()
   }
 }
 
-function unreachable(url: string, error: unknown): BuildError {
+/** What requests go through: proxies of the environment, redirections, an end to silence. */
+export async function openAgent(): Promise<{
+  readonly dispatcher: Dispatcher
+  readonly close: () => Promise<void>
+}> {
+  const { EnvHttpProxyAgent, interceptors } = await import('undici')
+  const agent = new EnvHttpProxyAgent({ headersTimeout: SILENCE_MS, bodyTimeout: SILENCE_MS })
+  return {
+    dispatcher: agent.compose(interceptors.redirect({ maxRedirections: 5 })),
+    close: () => agent.close(),
+  }
+}
+
+/** The error for a server that cannot be reached or keeps failing. */
+export function unreachable(url: string, error: unknown): BuildError {
   const reason =
     error instanceof Error ? (error.cause instanceof Error ? error.cause.message : error.message) : ''
   return new BuildError('E_NETWORK', `${url}: cannot be downloaded`, {

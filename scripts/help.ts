@@ -24,6 +24,7 @@ const GROUPS: Readonly<Record<SettingRow['group'], string>> = {
   rootfs: 'Rootfs',
   image: 'Image',
   initrd: 'Initrd',
+  kernel: 'Kernel',
   boot: 'Boot',
   where: 'Where and when',
 }

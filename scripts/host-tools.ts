@@ -7,7 +7,7 @@ import type { ArchName } from './arch.ts'
 export type HostManager = 'apt' | 'dnf' | 'apk'
 
 /** Targets that need host tools of their own. */
-export type ToolTarget = 'rootfs' | 'image' | 'initrd' | 'boot' | 'test' | `foreign-${ArchName}`
+export type ToolTarget = 'rootfs' | 'image' | 'initrd' | 'kernel' | 'boot' | 'test' | `foreign-${ArchName}`
 
 export interface HostTool {
   readonly tool: string
@@ -37,7 +37,7 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'dpkg-deb',
     why: 'unpacks Debian packages',
-    targets: ['rootfs', 'boot'],
+    targets: ['rootfs', 'boot', 'kernel'],
     packages: { apt: 'dpkg', dnf: 'dpkg', apk: 'dpkg' },
   },
   {
@@ -49,7 +49,7 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'gpgv',
     why: 'verifies archive signatures',
-    targets: ['rootfs', 'boot'],
+    targets: ['rootfs', 'boot', 'kernel'],
     packages: { apt: 'gpgv', dnf: 'gnupg2', apk: 'gpgv' },
   },
   {
@@ -61,7 +61,7 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'gcc',
     why: 'compiles the bundled agent',
-    targets: ['rootfs', 'boot'],
+    targets: ['rootfs', 'boot', 'kernel'],
     packages: { apt: 'gcc', dnf: 'gcc', apk: 'gcc' },
   },
   {
@@ -85,7 +85,7 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'flock',
     why: 'keeps two builds from writing one output',
-    targets: ['rootfs', 'image', 'initrd'],
+    targets: ['rootfs', 'image', 'initrd', 'kernel'],
     packages: { apt: 'util-linux', dnf: 'util-linux-core', apk: 'flock' },
   },
   {
@@ -97,7 +97,7 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'tar',
     why: 'stores and restores the base tree',
-    targets: ['rootfs'],
+    targets: ['rootfs', 'kernel'],
     packages: { apt: 'tar', dnf: 'tar', apk: 'tar' },
   },
   {
@@ -121,13 +121,13 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'xz',
     why: 'compresses the initrd, unpacks kernel modules',
-    targets: ['initrd', 'boot'],
+    targets: ['initrd', 'boot', 'kernel'],
     packages: { apt: 'xz-utils', dnf: 'xz', apk: 'xz' },
   },
   {
     tool: 'lz4',
     why: 'compresses the initrd',
-    targets: ['initrd'],
+    targets: ['initrd', 'kernel'],
     packages: { apt: 'lz4', dnf: 'lz4', apk: 'lz4' },
   },
   {
@@ -139,8 +139,56 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'git',
     why: 'fetches the agent of AGENT_REPO',
-    targets: ['rootfs'],
+    targets: ['rootfs', 'kernel'],
     packages: { apt: 'git', dnf: 'git', apk: 'git' },
+  },
+  {
+    tool: 'make',
+    why: 'compiles the guest kernel',
+    targets: ['kernel'],
+    packages: { apt: 'make', dnf: 'make', apk: 'make' },
+  },
+  {
+    tool: 'flex',
+    why: "reads the kernel's configuration language",
+    targets: ['kernel'],
+    packages: { apt: 'flex', dnf: 'flex', apk: 'flex' },
+  },
+  {
+    tool: 'bison',
+    why: "reads the kernel's configuration language",
+    targets: ['kernel'],
+    packages: { apt: 'bison', dnf: 'bison', apk: 'bison' },
+  },
+  {
+    tool: 'bc',
+    why: 'computes constants of the kernel',
+    targets: ['kernel'],
+    packages: { apt: 'bc', dnf: 'bc', apk: 'bc' },
+  },
+  {
+    tool: 'perl',
+    why: 'runs small programs of the kernel build',
+    targets: ['kernel'],
+    packages: { apt: 'perl', dnf: 'perl', apk: 'perl' },
+  },
+  {
+    tool: 'patch',
+    why: 'applies patches to the kernel',
+    targets: ['kernel'],
+    packages: { apt: 'patch', dnf: 'patch', apk: 'patch' },
+  },
+  {
+    tool: '/usr/include/gelf.h',
+    why: 'lets the kernel build read its own objects',
+    targets: ['kernel'],
+    packages: { apt: 'libelf-dev', dnf: 'elfutils-libelf-devel', apk: 'elfutils-dev' },
+  },
+  {
+    tool: '/usr/include/openssl/ssl.h',
+    why: 'lets the measured variant check signatures',
+    targets: ['kernel'],
+    packages: { apt: 'libssl-dev', dnf: 'openssl-devel', apk: 'openssl-dev' },
   },
   {
     tool: 'qemu-system-x86_64',

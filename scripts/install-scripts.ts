@@ -20,16 +20,17 @@ DESTDIR is put before INSTALL_DIR, the folder that gets the scripts.
 `
 
 /** Folders of the build that run; its tests stay here. */
-const ROOMS = ['scripts', 'rootfs-builder', 'image-builder', 'initrd-builder']
+const ROOMS = ['scripts', 'rootfs-builder', 'image-builder', 'initrd-builder', 'kernel']
 
 /** Data beside the sources that the steps read, by its ending. */
-const DATA = /\.(c|h|gpg)$/
+const DATA = /\.(c|h|gpg|conf|list|yaml|patch)$/
 
 /** Commands by the names upstream's scripts have, without their ending. */
 const COMMANDS = {
   rootfs: 'rootfs-builder/rootfs.js',
   image_builder: 'image-builder/image.js',
   initrd_builder: 'initrd-builder/initrd.js',
+  kernel: 'kernel/kernel.js',
   boot: 'scripts/boot/boot.js',
 } as const
 

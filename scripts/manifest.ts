@@ -9,7 +9,7 @@ import { changedInputs, tellStage } from './why.ts'
 /** What is written beside every output, as `<output>.json`. */
 export interface Manifest {
   readonly format: 'osbuilder-manifest-1'
-  readonly kind: 'rootfs' | 'image' | 'initrd'
+  readonly kind: 'rootfs' | 'image' | 'initrd' | 'kernel'
   readonly name: string
   /** Digest of `inputs`: the same inputs give the same fingerprint. */
   readonly fingerprint: string

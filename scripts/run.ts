@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
-import type { Writable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 
 import { BuildError } from './errors.ts'
 import { packageHint } from './host-tools.ts'
@@ -20,6 +20,8 @@ export interface RunOptions {
   /** Also show the tool's output on the terminal. */
   readonly verbose?: boolean
   readonly timeoutMs?: number
+  /** Is told each line of stdout, which goes to the log all the same. */
+  readonly onLine?: (line: string) => void
 }
 
 /** How many lines of a tool's output an error shows. */
@@ -60,17 +62,29 @@ export async function run(argv: Argv, options: RunOptions = {}): Promise<void> {
   if (options.verbose === true) process.stderr.write(`+ ${quote(argv)}\n`)
   const log = sinks(options)
   const logStart = options.logFile === undefined ? 0 : statSync(options.logFile).size
+  const sink = options.stdoutFile === undefined ? log : { file: options.stdoutFile }
   try {
-    await execa(tool, rest, {
+    const child = execa(tool, rest, {
       ...baseOptions(options),
       stdin: 'ignore',
-      stdout: options.stdoutFile === undefined ? log : { file: options.stdoutFile },
+      stdout: options.onLine === undefined ? sink : ['pipe', ...[sink].flat()],
       stderr: log,
       buffer: false,
     })
+    if (options.onLine !== undefined) tellLines(child.stdout, options.onLine)
+    await child
   } catch (error) {
     throw commandError(argv, error, tailOf(options.logFile, logStart))
   }
+}
+
+function tellLines(stream: Readable | null, onLine: (line: string) => void): void {
+  let rest = ''
+  stream?.setEncoding('utf8').on('data', (chunk: string) => {
+    const lines = `${rest}${chunk}`.split('\n')
+    rest = lines.pop() ?? ''
+    lines.forEach(onLine)
+  })
 }
 
 function sinks(

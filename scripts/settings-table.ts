@@ -6,7 +6,7 @@ interface RowBase {
   readonly byDistro?: Readonly<Record<string, string>>
   /** One line for `make help`. */
   readonly help: string
-  readonly group: 'what' | 'agent' | 'rootfs' | 'image' | 'initrd' | 'boot' | 'where'
+  readonly group: 'what' | 'agent' | 'rootfs' | 'image' | 'initrd' | 'kernel' | 'boot' | 'where'
 }
 
 /** One setting: its type, default, unit, allowed values and help. */
@@ -279,6 +279,96 @@ export const SETTINGS = {
     help: 'Level of the compressor (default: by compression)',
   },
 
+  KERNEL_SOURCE: {
+    group: 'kernel',
+    type: 'choice',
+    default: 'distro',
+    allowed: ['distro', 'kernel.org', 'git', 'local'],
+    help: "Where the sources of the kernel come from (distro: Debian's package)",
+  },
+  KERNEL_VERSION: {
+    group: 'kernel',
+    type: 'text',
+    default: '',
+    pattern: /^\d+\.\d+(\.\d+)?$/,
+    expected: 'a version such as 6.1 (distro) or 6.6.74 (kernel.org)',
+    help: "Its version (default: the release's; first of versions.yaml)",
+  },
+  KERNEL_MIRROR: {
+    group: 'kernel',
+    type: 'url',
+    default: '',
+    help: 'Mirror of pub/linux/kernel for KERNEL_SOURCE=kernel.org',
+  },
+  KERNEL_KEYRING: {
+    group: 'kernel',
+    type: 'path',
+    default: '',
+    help: 'OpenPGP keyring that signs sha256sums.asc (default: kernel.org)',
+  },
+  KERNEL_REPO: {
+    group: 'kernel',
+    type: 'text',
+    default: '',
+    pattern: /^(?!-)\S+$/,
+    expected: 'a git URL or a path without spaces',
+    help: 'Git repository for KERNEL_SOURCE=git',
+  },
+  KERNEL_TAG: {
+    group: 'kernel',
+    type: 'text',
+    default: '',
+    pattern: /^(?!-)[A-Za-z0-9._/+-]+$/,
+    expected: 'a tag, branch or commit',
+    help: 'Tag, branch or commit of KERNEL_REPO',
+  },
+  KERNEL_TREE: {
+    group: 'kernel',
+    type: 'path',
+    default: '',
+    help: 'Folder or tarball of sources for KERNEL_SOURCE=local; only read',
+  },
+  KERNEL_PATCHES: {
+    group: 'kernel',
+    type: 'path',
+    default: '',
+    help: 'Folder of patches: <series>/*.patch and <series>/<variant>/*.patch',
+  },
+  KERNEL_VARIANT: {
+    group: 'kernel',
+    type: 'words',
+    default: '',
+    help: 'Variants of the kernel: firecracker, measured, nested, debug, lcow',
+  },
+  KERNEL_FRAGMENTS: {
+    group: 'kernel',
+    type: 'path',
+    default: '',
+    help: 'Folder of configuration fragments (*.conf) of your own, merged last',
+  },
+  KERNEL_JOBS: {
+    group: 'kernel',
+    type: 'integer',
+    default: '',
+    min: 1,
+    max: 4096,
+    help: 'Compilers to run at once (default: one per processor)',
+  },
+  CROSS_COMPILE: {
+    group: 'kernel',
+    type: 'text',
+    default: '',
+    pattern: /^[A-Za-z0-9_./+-]+-$/,
+    expected: 'the prefix of a compiler, such as aarch64-linux-gnu-',
+    help: 'Prefix of the compiler for a foreign ARCH (default: the usual one)',
+  },
+  PREFIX: {
+    group: 'kernel',
+    type: 'path',
+    default: '/usr',
+    help: 'make install-kernel fills PREFIX/share/kata-containers',
+  },
+
   BOOT: {
     group: 'boot',
     type: 'choice',
@@ -310,6 +400,13 @@ export const SETTINGS = {
     default: 'virtio-blk',
     allowed: ['virtio-blk', 'nvdimm'],
     help: 'Device that carries the image: first or second partition table',
+  },
+  BOOT_MACHINE: {
+    group: 'boot',
+    type: 'choice',
+    default: 'usual',
+    allowed: ['usual', 'microvm'],
+    help: 'Machine that QEMU plays; microvm (x86_64) has no PCI bus',
   },
   BOOT_MEMORY: {
     group: 'boot',
@@ -384,7 +481,7 @@ export const SETTINGS = {
     group: 'where',
     type: 'path',
     default: '',
-    help: 'Put before INSTALL_DIR by make install-scripts',
+    help: 'Put before INSTALL_DIR and PREFIX by the install targets',
   },
   INSTALL_DIR: {
     group: 'where',

@@ -26,7 +26,9 @@ function suiteOf(name: string): Suite {
     case 'unit':
       return { files: all.filter((file) => !file.startsWith('system/')).sort(), jobs: availableParallelism() }
     case 'build':
-      return { files: all.filter((file) => /^system\/(?!boot|long)/.test(file)).sort(), jobs: 1 }
+      return { files: all.filter((file) => /^system\/(?!boot|kernel|long)/.test(file)).sort(), jobs: 1 }
+    case 'kernel':
+      return { files: system('kernel.test.js'), jobs: 1 }
     case 'boot':
       return { files: system('boot.test.js'), jobs: 1 }
     case 'boot-image':
@@ -36,7 +38,9 @@ function suiteOf(name: string): Suite {
     case 'long':
       return { files: all.filter((file) => file.startsWith('system/long')).sort(), jobs: 1 }
     default:
-      throw new Error(`unknown suite ${name}: expected unit, build, boot, boot-image, boot-initrd or long`)
+      throw new Error(
+        `unknown suite ${name}: expected unit, build, boot, boot-image, boot-initrd, kernel or long`,
+      )
   }
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { join } from 'node:path'
 
+import { resolveIndex } from '../../scripts/apt-index.ts'
 import { PROJECT_ROOT } from '../../scripts/paths.ts'
 import { mirrorOf, suitesOf } from '../distro.ts'
 import { dpkgPackages } from '../packages.ts'
-import { resolveIndex } from './apt-index.ts'
 import { aptEpochSeconds, aptInputs, bootstrapApt, sourceLines } from './apt.ts'
 import type { BasePlan, PlanRequest } from './plan.ts'
 

@@ -12,9 +12,8 @@ import { ARCHES } from '../../scripts/arch.ts'
 import type { ArchName } from '../../scripts/arch.ts'
 import { hostArch } from '../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
+import type { AptIndex, Suite } from '../../scripts/apt-index.ts'
 import { UNPACK_FLAGS } from '../base-tree.ts'
-import type { Suite } from '../distro.ts'
-import type { AptIndex } from './apt-index.ts'
 
 /** All that decides what the base tree holds; its fingerprint names the tree in the cache. */
 export interface AptPlan {

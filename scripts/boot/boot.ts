@@ -34,6 +34,7 @@ import { qemuArgv, qemuTool } from './qemu.ts'
 import type { QemuRequest } from './qemu.ts'
 import { STAGE_DIR, buildStage } from './stage.ts'
 import type { StageGoal } from './stage.ts'
+import { halted, rejectAfter, sleep } from './waiting.ts'
 
 const USAGE = `
 Boot an image or an initrd in QEMU and ask the guest's agent whether it is ready.
@@ -62,7 +63,7 @@ interface Artifact {
 }
 
 async function main(given: StepArguments): Promise<void> {
-  const settings = readSettings()
+  const settings = readSettings({}, [checkMachine])
   const workspace = openWorkspace(settings)
   removeLeftovers(workspace)
   const artifact = findArtifact(settings, workspace, given.positional[0])
@@ -88,6 +89,16 @@ async function main(given: StepArguments): Promise<void> {
   }
 }
 
+/** The small machine has no slots for memory, and is there for one architecture. */
+function checkMachine({ BOOT_MACHINE: machine, BOOT_DISK: disk, ARCH: arch }: Settings): string[] {
+  if (machine !== 'microvm') return []
+  const asked = arch === 'host' ? hostArch() : arch
+  return [
+    ...(asked === 'x86_64' ? [] : [`BOOT_MACHINE=microvm: is a machine of x86_64, not of ${asked}`]),
+    ...(disk === 'nvdimm' ? ['BOOT_DISK=nvdimm: BOOT_MACHINE=microvm has none; leave out one of them'] : []),
+  ]
+}
+
 /** @throws BuildError E_INPUT when there is nothing to boot */
 function findArtifact(settings: Settings, workspace: Workspace, given: string | undefined): Artifact {
   const places = { image: 'kata-containers.img', initrd: 'kata-containers-initrd.img' } as const
@@ -97,8 +108,9 @@ function findArtifact(settings: Settings, workspace: Workspace, given: string | 
     if (!existsSync(file))
       throw new BuildError('E_INPUT', `${file}: no such file`, { hint: 'make image    builds one' })
     const manifest = readManifest(file)
-    const kind = manifest?.kind ?? (settings.BOOT === 'newest' ? guessKind(file) : settings.BOOT)
-    return { file, kind: kind === 'rootfs' ? 'image' : kind, manifest }
+    const asked = settings.BOOT === 'newest' ? guessKind(file) : settings.BOOT
+    const told = manifest?.kind
+    return { file, kind: told === 'image' || told === 'initrd' ? told : asked, manifest }
   }
   for (const kind of ['image', 'initrd'] as const) {
     const file = join(workspace.imagesDest, places[kind])
@@ -177,6 +189,7 @@ async function prepare(of: Preparation): Promise<QemuRequest> {
   return {
     arch,
     accelerator: chooseAccelerator(arch),
+    machine: settings.BOOT_MACHINE,
     memoryMiB: settings.BOOT_MEMORY ?? 1024,
     kernel: kernel.file,
     ...(initrd === undefined ? {} : { initrd }),
@@ -270,7 +283,11 @@ async function prove(
       return { readyMs, facts, ready: ready.text }
     })
     const { readyMs, facts, ready } = await Promise.race([talk, ended, late.promise])
-    const cleanEnd = await Promise.race([qemu.exit.then(() => true), sleep(POWEROFF_MS).then(() => false)])
+    const cleanEnd = await Promise.race([
+      qemu.exit.then(() => true),
+      halted(consoleFile, over.signal),
+      sleep(POWEROFF_MS).then(() => false),
+    ])
     if (!cleanEnd) warn('the guest did not power off when it was asked to')
     const init = /^init=(.*)$/m.exec(ready)?.[1] ?? ''
     report('BOOT', `${artifact.kind} ${basename(artifact.file)}`, facts.kernel, facts.os)
@@ -345,27 +362,6 @@ function explain(
     because: [...said, ...lastLines(words, CONSOLE_LINES), `full console: ${kept}`],
     hint: 'make shell DEBUG=yes    boots it with a console; KERNEL= and BOOT_MEMORY= change how',
     cause: error,
-  })
-}
-
-function rejectAfter(milliseconds: number, message: string): { promise: Promise<never>; cancel: () => void } {
-  let timer: NodeJS.Timeout | undefined
-  const promise = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(new BuildError('E_BOOT', message))
-    }, milliseconds)
-  })
-  return {
-    promise,
-    cancel: () => {
-      clearTimeout(timer)
-    },
-  }
-}
-
-function sleep(milliseconds: number): Promise<void> {
-  return new Promise((done) => {
-    setTimeout(done, milliseconds).unref()
   })
 }
 

@@ -7,7 +7,8 @@ import type { ArchName } from '../arch.ts'
 import { findEntry, makeEntry } from '../cache.ts'
 import { fingerprint } from '../digest.ts'
 import { BuildError } from '../errors.ts'
-import { report } from '../log.ts'
+import { note, report } from '../log.ts'
+import { readManifest } from '../manifest.ts'
 import { PROJECT_ROOT } from '../paths.ts'
 import { capture, requireTools, run } from '../run.ts'
 import { shell } from '../shell.ts'
@@ -41,9 +42,36 @@ export async function findKernel(
       hint: 'leave KERNEL out to boot with a kernel of the distro',
     })
   }
-  const built = join(workspace.workDir, 'vmlinuz.container')
-  if (existsSync(built)) return { file: built, origin: built }
-  return debianKernel(settings, workspace, guest.arch, guest.distro === 'debian' ? guest.release : STAND_IN)
+  return (
+    builtKernel(settings, workspace, guest.arch) ??
+    (await debianKernel(
+      settings,
+      workspace,
+      guest.arch,
+      guest.distro === 'debian' ? guest.release : STAND_IN,
+    ))
+  )
+}
+
+/** What `make kernel` left for the architecture and KERNEL_VARIANT, or undefined. */
+function builtKernel(settings: Settings, workspace: Workspace, arch: ArchName): BootKernel | undefined {
+  const suffix = [...new Set(settings.KERNEL_VARIANT)].map((name) => `-${name}`).join('')
+  const file = join(workspace.workDir, `vmlinuz${suffix}.container`)
+  if (!existsSync(file)) {
+    if (suffix === '') return undefined
+    throw new BuildError('E_INPUT', `${file}: no kernel of this variant`, {
+      hint: `make kernel KERNEL_VARIANT="${settings.KERNEL_VARIANT.join(' ')}"    builds it`,
+    })
+  }
+  const { arch: builtFor, release, files } = readManifest(file)?.result ?? {}
+  if (typeof builtFor === 'string' && builtFor !== arch) {
+    note(`${file} is for ${builtFor}, the guest for ${arch}: booting with a kernel of the distro`)
+    return undefined
+  }
+  if (typeof release !== 'string' || !Array.isArray(files) || !files.includes(`modules-${release}`))
+    return { file, origin: file }
+  const modulesDir = join(workspace.workDir, `modules-${release}`, 'lib/modules', release)
+  return { file, origin: file, modulesDir }
 }
 
 /** Debian's kernel package for virtual machines, downloaded and verified by apt, unpacked into the cache. */

@@ -9,6 +9,7 @@ const MIB = 1024 * 1024
 const REQUEST: QemuRequest = {
   arch: 'x86_64',
   accelerator: 'tcg',
+  machine: 'usual',
   memoryMiB: 512,
   kernel: '/k',
   commandLine: 'console=ttyS0 quiet',

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { fetchSmall } from '../../scripts/download.ts'
-import { fingerprint, sha256 } from '../../scripts/digest.ts'
-import { BuildError } from '../../scripts/errors.ts'
-import { warn } from '../../scripts/log.ts'
-import { capture } from '../../scripts/run.ts'
-import { temporaryFor, discard, writeWhole } from '../../scripts/temporary.ts'
-import type { Suite } from '../distro.ts'
+import { fetchSmall } from './download.ts'
+import { fingerprint, sha256 } from './digest.ts'
+import { BuildError } from './errors.ts'
+import { warn } from './log.ts'
+import { readSigned } from './signed-text.ts'
+import { writeWhole } from './temporary.ts'
+
+/** One suite of an apt archive. */
+export interface Suite {
+  readonly suite: string
+  readonly url: string
+  /** A mirror may lack it: used when it can be reached, and named in the manifest. */
+  readonly optional?: true
+}
 
 /** A suite's signed index as it was when it was last looked at. */
 export interface IndexedSuite {
@@ -91,6 +98,11 @@ async function fetchIndex(request: IndexRequest): Promise<AptIndex> {
   }
 }
 
+/** Where the signed text of an index is kept, by the digest of the index. */
+export function indexTextFile(cacheDir: string, digest: string): string {
+  return join(cacheDir, 'index', `${digest}.release`)
+}
+
 async function fetchSuite(row: Suite, request: IndexRequest): Promise<IndexedSuite | SkippedSuite> {
   const { suite, url } = row
   const address = `${url}/dists/${suite}/InRelease`
@@ -111,64 +123,16 @@ async function fetchSuite(row: Suite, request: IndexRequest): Promise<IndexedSui
       },
     )
   }
-  const { text, signers } = await verified(answer.content, address, request)
-  return { suite, url, sha256: sha256(answer.content), dateSeconds: dateOf(text, address), signers }
-}
-
-/** The signed text of a clear-signed index, and who signed it. */
-async function verified(
-  content: Buffer,
-  address: string,
-  { keyring, cacheDir }: IndexRequest,
-): Promise<{ text: string; signers: readonly string[] }> {
-  mkdirSync(cacheDir, { recursive: true })
-  const signed = temporaryFor(join(cacheDir, `inrelease-${sha256(address).slice(0, 12)}`))
-  const text = `${signed}.text`
-  try {
-    writeFileSync(signed, content)
-    const status = await gpgvStatus([
-      'gpgv',
-      '--status-fd',
-      '1',
-      '--keyring',
-      keyring,
-      '--output',
-      text,
-      signed,
-    ])
-    const signers = [...status.matchAll(/^\[GNUPG:\] VALIDSIG (\S+)/gm)].map((match) => String(match[1]))
-    // Several keys sign an index; one that we know is enough, one that does not fit is not.
-    if (signers.length === 0 || /^\[GNUPG:\] BADSIG/m.test(status)) throw notSigned(address, keyring, status)
-    return { text: readFileSync(text, 'utf8'), signers: signers.sort() }
-  } finally {
-    rmSync(text, { force: true })
-    discard(signed)
-  }
-}
-
-/** gpgv's status lines; a status other than 0 is told by them too. */
-async function gpgvStatus(argv: readonly string[]): Promise<string> {
-  return capture(argv, { acceptFailure: true })
-}
-
-function notSigned(address: string, keyring: string, status: string): BuildError {
-  const words = /^\[GNUPG:\] (BADSIG|NO_PUBKEY|ERRSIG|EXPKEYSIG|REVKEYSIG) (\S+)/m.exec(status)
-  const reasons: Readonly<Record<string, string>> = {
-    BADSIG: 'its content does not match its signature: it was changed on the way or on the mirror',
-    NO_PUBKEY: 'it is signed by a key that the keyring does not hold',
-    ERRSIG: 'it is signed by a key that the keyring does not hold',
-    EXPKEYSIG: 'it is signed by a key that has expired',
-    REVKEYSIG: 'it is signed by a key that was revoked',
-  }
-  return new BuildError('E_SIGNATURE', `${address}: not signed by the archive's key`, {
-    because: [
-      words === null
-        ? 'it carries no signature'
-        : `${reasons[String(words[1])] ?? ''} (key ${String(words[2])})`,
-      `keyring: ${keyring}`,
-    ],
+  const { text, signers } = await readSigned(answer.content, {
+    address,
+    keyring: request.keyring,
+    scratch: join(request.cacheDir, `inrelease-${sha256(address).slice(0, 12)}`),
     hint: 'check REPO_URL; for a mirror of your own set REPO_KEYRING to the keyring that signs it',
   })
+  const digest = sha256(answer.content)
+  mkdirSync(join(request.cacheDir, 'index'), { recursive: true })
+  writeWhole(indexTextFile(request.cacheDir, digest), text)
+  return { suite, url, sha256: digest, dateSeconds: dateOf(text, address), signers }
 }
 
 function dateOf(text: string, address: string): number {

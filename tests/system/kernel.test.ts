@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+import { execFileSync } from 'node:child_process'
+import {
+  existsSync,
+  lstatSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+
+import t from 'tap'
+import type { Test } from 'tap'
+
+import { PROJECT, make } from './user.ts'
+import type { Ended } from './user.ts'
+
+/**
+ * Kept between runs: a kernel is compiled again only when something that makes it changed. Sources,
+ * objects and what ccache knows are in it, so a change costs what it touches.
+ */
+const WORKDIR = join(PROJECT, 'workdir', 'test-kernel')
+const FOREIGN = join(PROJECT, 'workdir', 'test-kernel-aarch64')
+
+const COMMON = {
+  DISTRO: 'debian',
+  WORKDIR,
+  SOURCE_DATE_EPOCH: '1795000000',
+  INITRD_COMPRESSION: 'zstd',
+  BOOT_TIMEOUT: '300',
+}
+
+t.setTimeout(85 * 60 * 1000)
+
+function boots(t: Test, settings: Readonly<Record<string, string>>): Ended {
+  const booted = make('boot', { ...COMMON, ...settings })
+  t.equal(booted.status, 0, booted.said)
+  t.match(booted.stdout, /BOOT +agent ready in [0-9.]+ s \((TCG|KVM)\)\n$/)
+  t.match(booted.said, /Linux 6\.1\.\d+(-firecracker)? /, 'the kernel is the one built here')
+  return booted
+}
+
+function failing(settings: Readonly<Record<string, string>>, target: string = 'kernel'): Ended {
+  return make(target, { ...COMMON, ...settings })
+}
+
+t.test("the default kernel is built from Debian's sources, once", (t) => {
+  const built = make('kernel', COMMON)
+  t.equal(built.status, 0, built.said)
+  t.notMatch(built.said, '\r', 'plain lines where there is no terminal')
+  const manifest = JSON.parse(readFileSync(join(WORKDIR, 'vmlinuz.container.json'), 'utf8')) as {
+    result: { release: string; files: string[] }
+  }
+  t.match(manifest.result.release, /^6\.1\.\d+$/)
+  for (const file of manifest.result.files) t.ok(statSync(join(WORKDIR, file)).size > 0, file)
+  const before = statSync(join(WORKDIR, 'vmlinuz.container')).mtimeMs
+  const again = make('kernel', COMMON)
+  t.match(again.stdout, /KERNEL +6\.1\.\d+ x86_64 +unchanged/)
+  t.equal(statSync(join(WORKDIR, 'vmlinuz.container')).mtimeMs, before)
+  t.end()
+})
+
+t.test('it boots the image directly: from a disk, from an NVDIMM, and on the small machine', (t) => {
+  const image = make('image', COMMON)
+  t.equal(image.status, 0, image.said)
+  const quiet =
+    'test -z "`systemctl --failed --no-legend`" && test ! -e /.osbuilder-boot && grep " / " /proc/mounts'
+  const disk = boots(t, { BOOT: 'image', BOOT_COMMAND: quiet })
+  t.match(disk.stdout, '/dev/root / ext4')
+  const root = 'echo root on `lsblk -ndo NAME,TYPE` `ls -d /sys/block/pmem0/pmem0p1`'
+  const memory = boots(t, {
+    BOOT: 'image',
+    BOOT_DISK: 'nvdimm',
+    KERNEL_CMDLINE: 'rootflags=dax',
+    BOOT_COMMAND: `${root} && grep " / " /proc/mounts`,
+  })
+  t.match(memory.stdout, '/sys/block/pmem0/pmem0p1')
+  t.match(memory.stdout, /\/dev\/root \/ ext4 .*\bdax\b/, 'pages of the image are not copied')
+  boots(t, { BOOT: 'image', BOOT_MACHINE: 'microvm' })
+  t.end()
+})
+
+t.test('it boots the initrd', (t) => {
+  const initrd = make('initrd', COMMON)
+  t.equal(initrd.status, 0, initrd.said)
+  const booted = boots(t, { BOOT: 'initrd' })
+  t.match(booted.said, 'PID 1 is systemd')
+  t.end()
+})
+
+t.test('the variant firecracker boots where there is no PCI', (t) => {
+  const settings = { KERNEL_VARIANT: 'firecracker' }
+  const built = make('kernel', { ...COMMON, ...settings })
+  t.equal(built.status, 0, built.said)
+  const booted = boots(t, {
+    ...settings,
+    BOOT: 'image',
+    BOOT_MACHINE: 'microvm',
+    BOOT_COMMAND: 'ls /sys/bus',
+  })
+  t.notMatch(booted.stdout, /^pci$/m)
+  t.match(booted.said, '-firecracker')
+  t.end()
+})
+
+t.test('it is installed by the names of upstream, and its links are replaced whole', (t) => {
+  const root = t.testdir()
+  const settings = { ...COMMON, DESTDIR: root, PREFIX: '/opt/kata' }
+  const folder = join(root, 'opt/kata/share/kata-containers')
+  for (let round = 0; round < 2; round += 1) {
+    const installed = make('install-kernel', settings)
+    t.equal(installed.status, 0, installed.said)
+    t.match(readlinkSync(join(folder, 'vmlinuz.container')), /^vmlinuz-6\.1\.\d+-\d+$/)
+    t.ok(lstatSync(join(folder, 'vmlinux.container')).isSymbolicLink())
+    t.ok(existsSync(join(folder, 'vmlinux.container')), 'it leads somewhere')
+  }
+  const config = readlinkSync(join(folder, 'vmlinuz.container')).replace('vmlinuz', 'config')
+  t.match(make('kernel-diff', { A: join(folder, config), B: join(folder, config) }).stdout, 'mean the same')
+  t.match(failing({ KERNEL_VARIANT: 'lcow', DESTDIR: root }, 'install-kernel').said, 'no kernel to install')
+  t.end()
+})
+
+t.test('what cannot be is one clear error, and the kernel that is there stays', (t) => {
+  const before = statSync(join(WORKDIR, 'vmlinuz.container')).mtimeMs
+  const folder = t.testdir({ 'a.conf': '# lists of rights\nCONFIG_BTRFS_FS_POSIX_ACL=y\n' })
+  const unmet = failing({ KERNEL_FRAGMENTS: folder })
+  t.not(unmet.status, 0)
+  t.match(unmet.said, `${folder}/a.conf:2: CONFIG_BTRFS_FS_POSIX_ACL=y: needs BTRFS_FS, which is n`)
+
+  const stale = t.testdir({
+    'a.conf': '# why\nCONFIG_SMP=y\n',
+    'exceptions.list': '# why\nCONFIG_SMP unmet\n',
+  })
+  t.match(
+    failing({ KERNEL_FRAGMENTS: stale }).said,
+    'exceptions.list:2: CONFIG_SMP: is met here, so the exception is stale',
+  )
+
+  t.match(failing({ KERNEL_VARIANT: 'tiny' }).said, 'KERNEL_VARIANT=tiny: expected debug, firecracker')
+  t.match(failing({ KERNEL_SOURCE: 'local' }).said, 'KERNEL_TREE=: KERNEL_SOURCE=local needs')
+  t.match(failing({ KERNEL_VERSION: '3.2' }).said, 'no package linux-source-3.2')
+  t.match(failing({}, 'kernel-diff').said, 'two configurations are compared')
+  t.match(failing({}, 'kernel-menuconfig').said, 'the menu needs a terminal')
+  t.equal(statSync(join(WORKDIR, 'vmlinuz.container')).mtimeMs, before)
+  t.end()
+})
+
+t.test('a changed fragment compiles what it touches; a fault in the sources is shown', (t) => {
+  const folder = t.testdir({ 'a.conf': '# a disk of nothing\nCONFIG_BLK_DEV_NULL_BLK=y\n' })
+  const added = make('kernel', { ...COMMON, KERNEL_FRAGMENTS: folder })
+  t.equal(added.status, 0, added.said)
+  const files = Number(/(\d+) files/.exec(added.stdout.split('\n').at(-2) ?? '')?.[1])
+  t.ok(files > 0 && files < 300, `${String(files)} files for one driver`)
+  const broken = join(WORKDIR, 'linux/drivers/block/null_blk/main.c')
+  const good = readFileSync(broken, 'utf8')
+  writeFileSync(broken, `${good}\nthis is no C;\n`)
+  writeFileSync(
+    join(folder, 'a.conf'),
+    '# a disk of nothing\nCONFIG_BLK_DEV_NULL_BLK=y\n# and a fault\nCONFIG_BLK_DEV_RAM=y\n',
+  )
+  const failed = failing({ KERNEL_FRAGMENTS: folder })
+  writeFileSync(broken, good)
+  t.not(failed.status, 0)
+  t.match(failed.said, /null_blk\/main\.c:\d+:\d+: error:/)
+  t.match(failed.said, 'full log: ')
+  t.equal(make('kernel', COMMON).status, 0, 'and back')
+  t.end()
+})
+
+t.test('a kernel for aarch64 is built on this machine, and boots its initrd', (t) => {
+  const settings = { ...COMMON, WORKDIR: FOREIGN, ARCH: 'aarch64', AGENT_INIT: 'yes' }
+  const built = make('kernel', settings)
+  t.equal(built.status, 0, built.said)
+  const initrd = make('initrd', settings)
+  t.equal(initrd.status, 0, initrd.said)
+  const booted = boots(t, { ...settings, BOOT: 'initrd' })
+  t.match(booted.said, 'PID 1 is agent')
+  t.end()
+})
+
+t.test('a disk that is full is told, and leaves nothing half-written', (t) => {
+  const small = t.testdir()
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=300m', 'tmpfs', small])
+  try {
+    const failed = failing({ WORKDIR: join(small, 'work') }, 'kernel-src')
+    t.not(failed.status, 0)
+    t.match(failed.said, /no space left.*\[E_FULL\]/)
+    t.notMatch(failed.said, 'this is a bug')
+    t.notOk(existsSync(join(small, 'work/linux')))
+    t.notOk(readdirSync(join(small, 'work')).some((name) => name.includes('.tmp-')))
+  } finally {
+    execFileSync('umount', [small])
+  }
+  t.end()
+})
