@@ -33,7 +33,7 @@ export interface Release {
 export interface Distro {
   readonly name: string
   readonly title: string
-  readonly packageManager: 'apt' | 'apk'
+  readonly packageManager: 'apt' | 'apk' | 'dracut'
   readonly releases: readonly Release[]
   readonly defaultRelease: string
   readonly mirror: string

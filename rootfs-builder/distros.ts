@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 import { ARCH_NAMES } from '../scripts/arch.ts'
 import type { ArchName } from '../scripts/arch.ts'
+import { checkDracutSettings } from '../dracut/dracut.ts'
+import { thisHost } from '../dracut/host.ts'
 import { hostArch, oneOf } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { alpine } from './alpine/distro.ts'
@@ -24,6 +26,7 @@ export function archOf(settings: Pick<Settings, 'ARCH'>): ArchName {
 
 /** Problems of the chosen combination of distro, release, architecture and init, one line each. */
 export function checkChoice(settings: Settings): string[] {
+  if (settings.BUILD_METHOD === 'dracut') return checkDracutSettings(settings)
   const distro = DISTROS.find(({ name }) => name === settings.DISTRO)
   if (distro === undefined) {
     const names = DISTROS.map(({ name }) => name)
@@ -50,10 +53,32 @@ function wrongInit(distro: Distro, agentInit: boolean): string {
 
 /** The chosen distro, release and architecture; call after `checkChoice` found no problem. */
 export function choose(settings: Settings): Choice {
+  if (settings.BUILD_METHOD === 'dracut') return hostChoice()
   const distro = DISTROS.find(({ name }) => name === settings.DISTRO)
   const release = distro === undefined ? undefined : releaseOf(distro, settings.OS_VERSION)
   if (distro === undefined || release === undefined) throw new TypeError('settings were not checked')
   return { distro, release, arch: archOf(settings) }
+}
+
+/** This host in the place of a distro. */
+function hostChoice(): Choice {
+  const { id, version, title } = thisHost()
+  const release = { name: `${id}-${version}`, version }
+  const arch = hostArch()
+  const distro: Distro = {
+    name: 'dracut',
+    title,
+    packageManager: 'dracut',
+    releases: [release],
+    defaultRelease: release.name,
+    mirror: '',
+    keyring: '',
+    arches: { [arch]: arch },
+    initModes: ['systemd', 'agent'],
+    packages: [],
+    chrony: { config: '', unit: '' },
+  }
+  return { distro, release, arch }
 }
 
 /** A release by its name or its version number; the default one for the empty text. */

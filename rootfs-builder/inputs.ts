@@ -74,7 +74,11 @@ export async function describeInputs(of: {
     files,
     modules: modulesDigest(settings.KERNEL_MODULES_DIR),
     agent: agentInputs(agent),
-    code: codeDigest(['rootfs-builder', 'rootfs-builder/provision', `rootfs-builder/${choice.distro.name}`]),
+    code: codeDigest([
+      'rootfs-builder',
+      'rootfs-builder/provision',
+      ...(choice.distro.packageManager === 'dracut' ? [] : [`rootfs-builder/${choice.distro.name}`]),
+    ]),
   }
 }
 

@@ -129,7 +129,8 @@ async function fill(
 /** Fill the folder with the distro's packages, and keep the tree they make for later builds. */
 async function bootstrap(build: Build, folder: string, wanted: Wanted): Promise<void> {
   const { plan, settings, workspace, logFile } = build
-  report('ROOTFS', wanted.title, `installing packages, log in ${logFile}`)
+  const what = plan.packages.length === 0 ? 'taken from this host' : 'installing packages'
+  report('ROOTFS', wanted.title, `${what}, log in ${logFile}`)
   for (const { suite, why } of plan.skipped) note(`suite ${suite} is not used: ${why}`)
   const { cacheDir } = workspace
   // A second build that wants the same tree waits for it here.
@@ -148,7 +149,8 @@ async function provision(
 ): Promise<void> {
   const context: ProvisionContext = {
     ...rest,
-    settings,
+    // dracut has taken those modules of the folder that drivers= names.
+    settings: settings.DRACUT_KVERSION === '' ? settings : { ...settings, KERNEL_MODULES_DIR: '' },
     arch: choice.arch,
     logFile,
     base: {

@@ -127,7 +127,8 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
     }
     hadBase = findEntry(cacheDir, 'base', wanted.base) !== undefined
     const packages = await withLock(workspace, cacheDir, 'shared', () => makeTree(build, wanted))
-    report('ROOTFS', title, `${String(packages)} packages`, seconds(Date.now() - startMs))
+    const size = packages === 0 ? '' : `${String(packages)} packages`
+    report('ROOTFS', title, size, seconds(Date.now() - startMs))
   })
   if (!hadBase) {
     await whenFree(workspace, cacheDir, () => {

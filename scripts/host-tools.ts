@@ -7,7 +7,8 @@ import type { ArchName } from './arch.ts'
 export type HostManager = 'apt' | 'dnf' | 'apk'
 
 /** Targets that need host tools of their own. */
-export type ToolTarget = 'rootfs' | 'image' | 'initrd' | 'kernel' | 'boot' | 'test' | `foreign-${ArchName}`
+export type ToolTarget =
+  'rootfs' | 'image' | 'initrd' | 'kernel' | 'dracut' | 'boot' | 'test' | `foreign-${ArchName}`
 
 export interface HostTool {
   readonly tool: string
@@ -198,9 +199,15 @@ export const HOST_TOOLS: readonly HostTool[] = [
   },
   ...ARCH_NAMES.flatMap(foreignTools),
   {
+    tool: 'dracut',
+    why: 'takes a guest from this host (BUILD_METHOD=dracut)',
+    targets: ['dracut', 'test'],
+    packages: { apt: 'dracut-core', dnf: 'dracut', apk: 'dracut' },
+  },
+  {
     tool: 'cpio',
-    why: 'reads back every initrd in the tests',
-    targets: ['test'],
+    why: 'reads what dracut wrote, and every initrd in the tests',
+    targets: ['dracut', 'test'],
     packages: { apt: 'cpio', dnf: 'cpio', apk: 'cpio' },
   },
   {

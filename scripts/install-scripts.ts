@@ -20,10 +20,10 @@ DESTDIR is put before INSTALL_DIR, the folder that gets the scripts.
 `
 
 /** Folders of the build that run; its tests stay here. */
-const ROOMS = ['scripts', 'rootfs-builder', 'image-builder', 'initrd-builder', 'kernel']
+const ROOMS = ['scripts', 'rootfs-builder', 'image-builder', 'initrd-builder', 'dracut', 'kernel']
 
 /** Data beside the sources that the steps read, by its ending. */
-const DATA = /\.(c|h|gpg|conf|list|yaml|patch)$/
+const DATA = /\.(c|h|gpg|pub|conf|list|yaml|patch)$/
 
 /** Commands by the names upstream's scripts have, without their ending. */
 const COMMANDS = {

@@ -67,8 +67,21 @@ export const SETTINGS = {
     group: 'what',
     type: 'choice',
     default: 'distro',
-    allowed: ['distro'],
-    help: "How the rootfs is made: from a distro's packages",
+    allowed: ['distro', 'dracut'],
+    help: "Make the rootfs from a distro's packages, or by dracut from this host",
+  },
+  DRACUT_KVERSION: {
+    group: 'what',
+    type: 'text',
+    default: '',
+    pattern: PLAIN_WORD,
+    help: 'Release of the guest kernel whose modules dracut adds, as uname -r',
+  },
+  DRACUT_CONF_DIR: {
+    group: 'what',
+    type: 'path',
+    default: '',
+    help: "Folder of dracut's *.conf files (default: dracut/dracut.conf.d)",
   },
   USE_DOCKER: {
     group: 'what',

@@ -29,6 +29,9 @@ export type SettingsCheck = (settings: Settings) => readonly string[]
 /** Settings that tools know by their lower-case names. */
 const PROXIES = new Set<string>(['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'])
 
+/** Stands for a distro where dracut takes the guest from this host; names of files follow from it. */
+const FROM_HOST = 'dracut'
+
 const YES = new Set(['yes', 'true', '1', 'y', 'on'])
 const NO = new Set(['no', 'false', '0', 'n', 'off'])
 
@@ -43,9 +46,11 @@ export function readSettings(overrides: RawSettings = {}, checks: readonly Setti
 }
 
 /** As readSettings, from the given values alone. */
-export function parseSettings(raw: RawSettings, checks: readonly SettingsCheck[] = []): Settings {
+export function parseSettings(given: RawSettings, checks: readonly SettingsCheck[] = []): Settings {
   const problems: string[] = []
   const values: Record<string, unknown> = {}
+  // dracut takes the guest from this host, and names of files follow from its stand-in.
+  const raw: RawSettings = given['BUILD_METHOD'] === 'dracut' ? { ...given, DISTRO: FROM_HOST } : given
   for (const [name, row] of Object.entries(SETTINGS) as [SettingName, SettingRow][]) {
     const text = (raw[name] || (PROXIES.has(name) ? raw[name.toLowerCase()] : '') || '').trim()
     const fallback = row.byDistro?.[raw['DISTRO'] ?? ''] ?? row.default
@@ -136,6 +141,11 @@ export function oneOf(values: readonly string[]): string {
 
 function definedOnly(raw: RawSettings): RawSettings {
   return Object.fromEntries(Object.entries(raw).filter(([, value]) => value !== undefined))
+}
+
+/** What chooses the guest on a make command line, for hints. */
+export function guestWords({ BUILD_METHOD, DISTRO }: Pick<Settings, 'BUILD_METHOD' | 'DISTRO'>): string {
+  return BUILD_METHOD === 'dracut' ? 'BUILD_METHOD=dracut' : `DISTRO=${DISTRO}`
 }
 
 /** The named settings only: what a step may read, and so what its fingerprint covers. */

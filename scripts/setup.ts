@@ -91,6 +91,7 @@ function neededTargets(names: readonly string[], settings: Settings): ToolTarget
     } else if (name === 'rootfs') needs.add('rootfs')
   }
   if (settings.ARCH !== 'host' && settings.ARCH !== hostArch()) needs.add(`foreign-${settings.ARCH}`)
+  if (settings.BUILD_METHOD === 'dracut' && needs.has('rootfs')) needs.add('dracut')
   return [...needs]
 }
 

@@ -2,7 +2,7 @@
 import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { hostArch } from './settings.ts'
+import { guestWords, hostArch } from './settings.ts'
 import { fingerprint } from './digest.ts'
 import type { Json } from './digest.ts'
 import { epochSeconds } from './epoch.ts'
@@ -54,7 +54,7 @@ export async function openRootfs(
   const folder = given ?? (settings.ROOTFS_DIR || join(workspace.rootfsDest, `${settings.DISTRO}_rootfs`))
   if (!existsSync(folder) || !statSync(folder).isDirectory()) {
     throw new BuildError('E_INPUT', `${folder}: no such rootfs`, {
-      hint: `make DISTRO=${settings.DISTRO} rootfs    builds it`,
+      hint: `make ${guestWords(settings)} rootfs    builds it`,
     })
   }
   const entries = readTree(folder)

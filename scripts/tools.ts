@@ -20,7 +20,8 @@ export async function toolVersion(tool: string, cacheDir: string): Promise<strin
   const known = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>) : {}
   const remembered = known[key]
   if (remembered !== undefined) return remembered
-  const version = (await capture([tool, '--version'])).split('\n')[0] ?? ''
+  // dracut tells its version and fails.
+  const version = (await capture([tool, '--version'], { acceptFailure: true })).split('\n')[0] ?? ''
   mkdirSync(cacheDir, { recursive: true })
   writeWhole(file, `${JSON.stringify({ ...known, [key]: version }, null, 2)}\n`)
   return version

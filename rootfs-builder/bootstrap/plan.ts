@@ -7,6 +7,7 @@ import type { Guest } from '../guest.ts'
 import type { InstalledPackage } from '../packages.ts'
 import { planApk } from './apk/apk.ts'
 import { planApt } from './apt-plan.ts'
+import { planFromHost } from './dracut-plan.ts'
 
 /** A base tree to be, whichever package manager makes it. */
 export interface BasePlan {
@@ -52,6 +53,7 @@ export interface PlanRequest {
 
 /** Ask the mirror, as often as REFRESH says, and decide what the base tree is made of. */
 export async function planBase(settings: Settings, choice: Choice, cacheDir: string): Promise<BasePlan> {
+  if (settings.BUILD_METHOD === 'dracut') return planFromHost(settings)
   const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP }
   const packages = selectPackages(choice.distro, features, settings.EXTRA_PKGS)
   const request = { settings, choice, packages, cacheDir }

@@ -18,7 +18,7 @@ import { report, seconds, warn } from '../log.ts'
 import { readManifest } from '../manifest.ts'
 import type { Manifest } from '../manifest.ts'
 import { lastLines, requireTools, run, startBackground } from '../run.ts'
-import { hostArch, readSettings } from '../settings.ts'
+import { guestWords, hostArch, readSettings } from '../settings.ts'
 import type { Settings } from '../settings.ts'
 import { runStep } from '../step.ts'
 import type { StepArguments } from '../step.ts'
@@ -124,7 +124,7 @@ function findArtifact(settings: Settings, workspace: Workspace, given: string | 
     'E_INPUT',
     `${workspace.imagesDest}: no ${settings.BOOT === 'newest' ? 'image or initrd' : settings.BOOT} to boot`,
     {
-      hint: `make DISTRO=${settings.DISTRO} ${settings.BOOT === 'initrd' ? 'initrd' : 'image'}    builds one`,
+      hint: `make ${guestWords(settings)} ${settings.BOOT === 'initrd' ? 'initrd' : 'image'}    builds one`,
     },
   )
 }

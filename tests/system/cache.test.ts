@@ -86,6 +86,9 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   ARCH: { value: 'aarch64', builds: 'rootfs' },
   AGENT_INIT: { value: 'yes', builds: 'rootfs' },
   BUILD_METHOD: { value: 'distro', builds: 'nothing' },
+  // What dracut is told matters to the guests it makes: dracut.test.ts.
+  DRACUT_KVERSION: { value: '6.1.0', builds: 'nothing' },
+  DRACUT_CONF_DIR: { value: '/nowhere', builds: 'nothing' },
   USE_DOCKER: { value: 'no', builds: 'nothing' },
   USE_PODMAN: { value: 'no', builds: 'nothing' },
   EXTRA_PKGS: { value: 'curl', builds: 'rootfs' },
