@@ -81,6 +81,8 @@ async function main(): Promise<void> {
       report('CONFIG', `make kernel KERNEL_FRAGMENTS=${folder}    builds with them`)
     } finally {
       discard(copy)
+      // What the menu keeps of the state before.
+      discard(`${copy}.old`)
     }
   })
 }

@@ -2,7 +2,7 @@
 import { $ } from 'zx'
 
 import { BuildError } from './errors.ts'
-import { lastLines } from './run.ts'
+import { fullError, lastLines } from './run.ts'
 import { toolEnvironment } from './settings.ts'
 
 // Pinned here so that ZX_PREFIX, ZX_SHELL and the like in the caller's environment change nothing.
@@ -27,6 +27,8 @@ export async function shell(
 ): Promise<void> {
   const result = await configured({ env: toolEnvironment() })(line, ...values)
   if (result.exitCode === 0) return
+  const full = result.stderr.split('\n').find((text) => text.includes('No space left on device'))
+  if (full !== undefined) throw fullError(full)
   throw new BuildError(
     'E_COMMAND',
     `${line.join('…').trim()} failed with status ${String(result.exitCode)}`,

@@ -14,7 +14,7 @@ import { unpackTarball } from './tarball.ts'
 import type { ResolvedSource, SourceRequest } from './source.ts'
 
 /** Debian's package with the sources of its kernel: one of its archive, verified down from the signed index. */
-export async function distroSource({ settings, workspace }: SourceRequest): Promise<ResolvedSource> {
+export async function distroSource({ settings, workspace, logFile }: SourceRequest): Promise<ResolvedSource> {
   const { debian } = readVersions()
   const isDebian = settings.DISTRO === 'debian'
   const release = (isDebian && settings.OS_VERSION) || debian.release
@@ -45,7 +45,7 @@ export async function distroSource({ settings, workspace }: SourceRequest): Prom
         digestOrigin: `the signed index of ${release}`,
         hint: 'try again later, or use another mirror with REPO_URL',
       })
-      await unpackPackage(file, folder)
+      await unpackPackage(file, folder, logFile)
     },
   }
 }
@@ -69,7 +69,7 @@ async function currentName(request: Omit<PackageRequest, 'name'>): Promise<strin
 }
 
 /** A package that holds a tarball. */
-async function unpackPackage(file: string, folder: string): Promise<void> {
+async function unpackPackage(file: string, folder: string, logFile: string): Promise<void> {
   const inner = `${folder}.package`
   rmSync(inner, { recursive: true, force: true })
   mkdirSync(inner)
@@ -77,7 +77,7 @@ async function unpackPackage(file: string, folder: string): Promise<void> {
     await shell`dpkg-deb --fsys-tarfile ${file} | tar --extract --no-same-owner --directory ${inner} ./usr/src`
     const tarball = readdirSync(join(inner, 'usr/src')).find((name) => /\.tar\.\w+$/.test(name))
     if (tarball === undefined) throw new BuildError('E_INPUT', `${file}: holds no tarball of sources`)
-    await unpackTarball(join(inner, 'usr/src', tarball), folder)
+    await unpackTarball(join(inner, 'usr/src', tarball), folder, logFile)
   } finally {
     rmSync(inner, { recursive: true, force: true })
   }

@@ -41,7 +41,7 @@ export async function kernelOrgSource(request: SourceRequest): Promise<ResolvedS
         digestOrigin: pinned === undefined ? 'sha256sums.asc' : 'kernel/versions.yaml and sha256sums.asc',
         hint: 'try again later, or use another mirror with KERNEL_MIRROR',
       })
-      await unpackTarball(file, target)
+      await unpackTarball(file, target, request.logFile)
     },
   }
 }

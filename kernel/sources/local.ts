@@ -9,14 +9,14 @@ import { requireTree, unpackTarball } from './tarball.ts'
 import type { ResolvedSource, SourceRequest } from './source.ts'
 
 /** A folder or tarball of the user's. A folder is copied, because patches and builds write into theirs. */
-export async function localSource({ settings }: SourceRequest): Promise<ResolvedSource> {
+export async function localSource({ settings, logFile }: SourceRequest): Promise<ResolvedSource> {
   const path = settings.KERNEL_TREE
   if (!statSync(path).isDirectory()) {
     return {
       title: path,
       identity: { tarball: path, sha256: sha256File(path) },
       keepsTimes: false,
-      unpack: (folder) => unpackTarball(path, folder),
+      unpack: (folder) => unpackTarball(path, folder, logFile),
     }
   }
   requireTree(path, `KERNEL_TREE=${path}`)

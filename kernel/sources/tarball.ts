@@ -10,14 +10,13 @@ import { run } from '../../scripts/run.ts'
  *
  * @throws BuildError E_INPUT when it holds something else
  */
-export async function unpackTarball(file: string, folder: string): Promise<void> {
+export async function unpackTarball(file: string, folder: string, logFile: string): Promise<void> {
   try {
-    await run(
-      [
-        ['tar', '--extract', '--file', file, '--directory', folder],
-        ['--strip-components=1', '--no-same-owner'],
-      ].flat(),
-    )
+    const argv = [
+      ['tar', '--extract', '--file', file, '--directory', folder],
+      ['--strip-components=1', '--no-same-owner'],
+    ]
+    await run(argv.flat(), { logFile })
   } catch (error) {
     if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') throw error
     throw new BuildError('E_INPUT', `${file}: cannot be unpacked`, { because: error.because, cause: error })
