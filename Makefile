@@ -48,7 +48,15 @@ image: rootfs ## Build the disk image, with its rootfs
 initrd: rootfs ## Build the initrd, with its rootfs
 	@$(INITRD_STEP)
 
-all: image initrd ## Build image and initrd
+all: rootfs ## Build image and initrd, both at once
+	@$(MAKE) --jobs=2 pack-image pack-initrd
+
+.PHONY: pack-image pack-initrd
+pack-image: $(COMPILED) ## Pack the rootfs as it is into a disk image
+	@$(IMAGE_STEP)
+
+pack-initrd: $(COMPILED) ## Pack the rootfs as it is into an initrd
+	@$(INITRD_STEP)
 
 rootfs-%: $(COMPILED) ## Build the rootfs of the distro named in the target
 	@DISTRO=$* $(ROOTFS_OF_DISTRO)
@@ -142,12 +150,15 @@ bench: $(COMPILED) ## Measure builds against plain tools, as ratios
 	@$(RUN)/tests/bench.js
 
 ##@ Other
-.PHONY: help list-distros install-scripts clean distclean
+.PHONY: help list-distros new-distro install-scripts clean distclean
 help: $(COMPILED) ## Show targets and settings
 	@$(RUN)/scripts/help.js
 
 list-distros: $(COMPILED) ## Show distros, releases, init modes and architectures
 	@$(ROOTFS_OF_DISTRO) -l
+
+new-distro: $(COMPILED) ## Begin a new distro, NAME, and tell what to fill in
+	@$(RUN)/scripts/new-distro.js
 
 install-scripts: $(COMPILED) ## Install what builds guests to DESTDIR/INSTALL_DIR
 	@$(RUN)/scripts/install-scripts.js

@@ -47,8 +47,6 @@ export interface Distro {
   readonly arches: Readonly<Partial<Record<ArchName, string>>>
   readonly initModes: readonly InitMode[]
   readonly packages: readonly PackageRule[]
-  /** Where chrony's configuration lies, and the name of its unit. */
-  readonly chrony: { readonly config: string; readonly unit: string }
 }
 
 /** Packages the guest gets, in rule order, without duplicates. */

@@ -76,7 +76,6 @@ function hostChoice(): Choice {
     arches: { [arch]: arch },
     initModes: ['systemd', 'agent'],
     packages: [],
-    chrony: { config: '', unit: '' },
   }
   return { distro, release, arch }
 }
@@ -97,14 +96,21 @@ export function endOfLifeWarning({ distro, release }: Choice, today: string): st
   return `${distro.title} ${release.name} has had no security updates since ${release.endOfLife}`
 }
 
-/** The distros for people, in lines of at most 80 columns: releases with the default first, then the rest. */
+/** The distros for people, in lines of at most 80 columns: releases with their ends, the default first. */
 export function distroTable(): string {
   return DISTROS.flatMap(({ name, releases, defaultRelease, initModes, arches }) => {
-    const others = releases.map((release) => release.name).filter((release) => release !== defaultRelease)
+    const first = releases.filter((release) => release.name === defaultRelease)
+    const others = releases.filter((release) => release.name !== defaultRelease)
     const supported = ARCH_NAMES.filter((arch) => arches[arch] !== undefined)
-    return [
-      `${name.padEnd(12)}${[defaultRelease, ...others].join(' ')}`,
-      `${' '.repeat(12)}init: ${initModes.join(' ')}   arch: ${supported.join(' ')}`,
+    const ends = [...first, ...others].map(({ name: release, version, endOfLife }) => {
+      const number = version === release ? '' : ` (${version})`
+      return `${release}${number}${endOfLife === undefined ? '' : ` until ${endOfLife}`}`
+    })
+    const lines = [
+      `${ends[0] ?? ''}, the default`,
+      ...ends.slice(1),
+      `init: ${initModes.join(' ')}   arch: ${supported.join(' ')}`,
     ]
+    return lines.map((line, index) => `${(index === 0 ? name : '').padEnd(12)}${line}`)
   }).join('\n')
 }

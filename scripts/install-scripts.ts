@@ -30,7 +30,7 @@ const COMMANDS = {
   rootfs: 'rootfs-builder/rootfs.js',
   image_builder: 'image-builder/image.js',
   initrd_builder: 'initrd-builder/initrd.js',
-  kernel: 'kernel/kernel.js',
+  kernel_builder: 'kernel/kernel.js',
   boot: 'scripts/boot/boot.js',
 } as const
 

@@ -447,6 +447,14 @@ export const SETTINGS = {
     allowed: ['rootfs', 'image', 'initrd'],
     help: 'What make why explains',
   },
+  NAME: {
+    group: 'where',
+    type: 'text',
+    default: '',
+    pattern: /^[a-z][a-z0-9]*$/,
+    expected: 'lower-case letters and digits',
+    help: 'Name of the distro that make new-distro begins',
+  },
   KEEP: {
     group: 'where',
     type: 'text',

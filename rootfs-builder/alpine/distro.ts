@@ -22,5 +22,4 @@ export const alpine = {
     { packages: ['iptables'], why: 'the agent sets up the network of containers' },
     { packages: ['libseccomp'], when: { seccomp: true }, why: 'the agent links libseccomp' },
   ],
-  chrony: { config: 'etc/chrony/chrony.conf', unit: 'chronyd.service' },
 } as const satisfies Distro

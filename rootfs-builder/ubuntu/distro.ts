@@ -32,5 +32,4 @@ export const ubuntu = {
     { packages: ['init', 'dbus'], when: { agentInit: false }, why: 'systemd is PID 1' },
     { packages: ['libseccomp2'], when: { seccomp: true }, why: 'the agent links libseccomp' },
   ],
-  chrony: { config: 'etc/chrony/chrony.conf', unit: 'chrony.service' },
 } as const satisfies Distro

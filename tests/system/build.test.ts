@@ -583,6 +583,10 @@ t.test('a package that does not exist is named', async (t) => {
 t.test('what is installed elsewhere runs from there', async (t) => {
   const destdir = join(scratch, 'dest')
   t.equal((await step('install', { ...GOOD, DESTDIR: destdir, INSTALL_DIR: '/opt/osbuilder' })).status, 0)
+  for (const command of ['rootfs', 'image_builder', 'initrd_builder', 'kernel_builder', 'boot']) {
+    const help = spawnSync(join(destdir, 'opt/osbuilder', command), ['-h'], { encoding: 'utf8' })
+    t.equal(help.status, 0, `${command}: ${help.stderr}`)
+  }
   const output = join(scratch, 'installed.img')
   const { status, stderr } = spawnSync(join(destdir, 'opt/osbuilder/image_builder'), ['-o', output, ROOTFS], {
     env: { PATH: process.env['PATH'], ...GOOD },

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, readFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import t from 'tap'
@@ -7,7 +9,8 @@ import t from 'tap'
 import { makeKey, smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { startUbuntu } from '../mirrors/ubuntu.ts'
-import { PROJECT, makeAsync } from './user.ts'
+import { PROJECT, ended, makeAsync } from './user.ts'
+import type { Ended } from './user.ts'
 
 t.setTimeout(30 * 60 * 1000)
 
@@ -224,4 +227,48 @@ t.test('alpine: what cannot be trusted or met is one clear error, and leaves no 
     t.notMatch(built.said, 'this is a bug', name)
     t.notOk(existsSync(join(workdir, 'alpine_rootfs')), name)
   }
+})
+
+t.test('a distro is begun from the template, filled in, and builds', async (t) => {
+  const project = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
+  t.teardown(() => {
+    rmSync(project, { recursive: true, force: true })
+  })
+  // What git knows of, so that nothing of this checkout is changed; and what npm has installed.
+  execFileSync(
+    'bash',
+    [
+      '--norc',
+      '-euo',
+      'pipefail',
+      '-c',
+      'git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"; ln -s "$PWD/node_modules" "$1/node_modules"',
+      'bash',
+      project,
+    ],
+    { cwd: PROJECT },
+  )
+  const inCopy = (target: string, words: Readonly<Record<string, string>>): Promise<Ended> =>
+    ended(
+      spawn('make', [...Object.entries(words).map(([name, value]) => `${name}=${value}`), target], {
+        cwd: project,
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' },
+      }),
+    )
+  const begun = await inCopy('new-distro', { NAME: 'mine' })
+  t.equal(begun.status, 0, begun.said)
+  t.match(begun.stdout, /1\. packageManager[^]*2\. mirror and keyring[^]*3\. packages/)
+  t.match((await inCopy('new-distro', { NAME: 'mine' })).said, /NAME=mine: .* is there already/)
+  t.match((await inCopy('new-distro', { NAME: 'No Name' })).said, 'NAME=No Name: expected lower-case letters')
+
+  const file = join(project, 'rootfs-builder/mine/distro.ts')
+  const filled = readFileSync(file, 'utf8')
+    .replaceAll("'stable'", "'noble'")
+    .replace('http://archive.example.org/mine', ubuntu.url)
+  writeFileSync(file, filled)
+  cpSync(ubuntu.keyring, join(project, 'rootfs-builder/mine/keys/archive-keyring.gpg'))
+  const built = await inCopy('rootfs', { DISTRO: 'mine' })
+  t.equal(built.status, 0, built.said)
+  t.match(built.stdout, /ROOTFS +mine noble x86_64 +\d+ packages/)
 })

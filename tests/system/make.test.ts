@@ -58,10 +58,16 @@ t.test('the default distro is ubuntu, from its own mirror or the one that is set
   t.end()
 })
 
+t.test("the README's table of distros is the one of the code", (t) => {
+  const table = make('list-distros', {}).stdout
+  t.ok(readFileSync(join(PROJECT, 'README.md'), 'utf8').includes(table))
+  t.end()
+})
+
 t.test('small targets answer', (t) => {
   t.match(
     make('list-distros', {}).stdout,
-    /^debian +bookworm bullseye trixie sid\n +init: systemd agent +arch: x86_64/m,
+    /^debian +bookworm \(12\) until 2028-06-30, the default\n[^]* +init: systemd agent +arch: x86_64/m,
   )
   t.equal(make('print-DISTRO', { DISTRO: 'debian' }).stdout.trim(), 'debian')
   t.match(make('check-deps', {}).stdout, /DEPS +rootfs +ready/)
