@@ -6,6 +6,7 @@ import { commonAdditions } from '../scripts/additions.ts'
 import { codeDigest, fingerprint, sha256 } from '../scripts/digest.ts'
 import { BuildError } from '../scripts/errors.ts'
 import { hashBehind } from '../scripts/hash-behind.ts'
+import type { HashBehind } from '../scripts/hash-behind.ts'
 import { withLock } from '../scripts/lock.ts'
 import { bytes, report, seconds } from '../scripts/log.ts'
 import { isCurrent, outputStamp, tellOutput, writeManifest } from '../scripts/manifest.ts'
@@ -99,23 +100,25 @@ async function main(given: StepArguments): Promise<void> {
     withLock(workspace, rootfs.folder, 'shared', async () => {
       removeLeftovers(workspace)
       const made = await withTemporary(output, async (temporary) => {
-        const image = await planImage(chosen, rootfs)
-        const digest = await writeImage(temporary, image)
-        const result = describeImage(temporary, digest, image, rootfs)
-        writeManifest(
-          output,
-          temporary,
-          {
+        // Its thread starts while the image is planned.
+        const hash = hashBehind(temporary)
+        try {
+          const image = await planImage(chosen, rootfs)
+          const digest = await writeImage(temporary, image, hash)
+          const result = describeImage(temporary, digest, image, rootfs)
+          const manifest = {
             format: 'osbuilder-manifest-1',
             kind: 'image',
             name: basename(output),
             fingerprint: key,
             inputs,
             result,
-          },
-          outputStamp(temporary),
-        )
-        return image
+          } as const
+          writeManifest(output, temporary, manifest, outputStamp(temporary))
+          return image
+        } finally {
+          await hash.stop()
+        }
       })
       const size = bytes(made.layout.imageBytes)
       const used = bytes(made.plan.sizeBytes - made.plan.freeBytes)
@@ -187,19 +190,16 @@ function uuidFrom(text: string): string {
 }
 
 /** Returns the sha256 of the image. */
-async function writeImage(file: string, { layout, plan }: PlannedImage): Promise<string> {
+async function writeImage(file: string, { layout, plan }: PlannedImage, hash: HashBehind): Promise<string> {
   const descriptor = openSync(file, 'wx', 0o644)
-  const hash = hashBehind(file, layout.imageBytes)
   try {
     ftruncateSync(descriptor, layout.imageBytes)
     for (const piece of layout.pieces)
       writeSync(descriptor, piece.bytes, 0, piece.bytes.length, piece.offsetBytes)
     writeExt4(descriptor, layout.filesystemOffsetBytes, plan, hash.reach)
-    hash.reach(layout.imageBytes)
-    return await hash.digest()
+    return await hash.digest(layout.imageBytes)
   } finally {
     closeSync(descriptor)
-    await hash.stop()
   }
 }
 

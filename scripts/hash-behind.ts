@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { Worker } from 'node:worker_threads'
 
-import type { HashJob } from './hash-worker.ts'
+import { CHANGES, IS_COMPLETE, REACHED } from './hash-progress.ts'
+import type { HashJob } from './hash-progress.ts'
 
 /** Digest of a file that is still being written, from its start to its end. */
 export interface HashBehind {
   /** Everything before this place is as it will stay. Unit: bytes. */
   readonly reach: (bytes: number) => void
-  /** sha256 of the whole file, in hex; all of it must have been reached. */
-  readonly digest: () => Promise<string>
+  /** sha256 of the whole file of this size, in hex. */
+  readonly digest: (sizeBytes: number) => Promise<string>
   /** Stop, when the file will not be finished. */
   readonly stop: () => Promise<void>
 }
@@ -16,12 +17,12 @@ export interface HashBehind {
 /**
  * Hash a file on a second core behind the one that writes it, while its bytes are still in memory.
  *
- * @param sizeBytes size that the file will have
+ * The file need not be there yet: its thread takes a while to start.
  */
-export function hashBehind(file: string, sizeBytes: number): HashBehind {
-  const reached = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT)
-  const view = new BigInt64Array(reached)
-  const job: HashJob = { file, sizeBytes, reached }
+export function hashBehind(file: string): HashBehind {
+  const progress = new SharedArrayBuffer(3 * BigInt64Array.BYTES_PER_ELEMENT)
+  const view = new BigInt64Array(progress)
+  const job: HashJob = { file, progress }
   const worker = new Worker(new URL('./hash-worker.js', import.meta.url), { workerData: job })
   const answer = new Promise<string>((resolve, reject) => {
     worker.once('message', resolve)
@@ -29,12 +30,21 @@ export function hashBehind(file: string, sizeBytes: number): HashBehind {
   })
   // Who stops does not ask for the digest any more.
   answer.catch(() => undefined)
+  const tell = (): void => {
+    Atomics.add(view, CHANGES, 1n)
+    Atomics.notify(view, CHANGES)
+  }
   return {
     reach: (bytes) => {
-      Atomics.store(view, 0, BigInt(bytes))
-      Atomics.notify(view, 0)
+      Atomics.store(view, REACHED, BigInt(bytes))
+      tell()
     },
-    digest: () => answer,
+    digest: (sizeBytes) => {
+      Atomics.store(view, REACHED, BigInt(sizeBytes))
+      Atomics.store(view, IS_COMPLETE, 1n)
+      tell()
+      return answer
+    },
     stop: async () => {
       await worker.terminate()
     },

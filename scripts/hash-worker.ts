@@ -3,26 +3,25 @@ import { createHash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 
-/** What the thread of hash-behind is told. */
-export interface HashJob {
-  readonly file: string
-  readonly sizeBytes: number
-  /** One BigInt64: how far the file is written. */
-  readonly reached: SharedArrayBuffer
-}
+import { CHANGES, IS_COMPLETE, REACHED } from './hash-progress.ts'
+import type { HashJob } from './hash-progress.ts'
 
 const CHUNK_BYTES = 4 * 1024 * 1024
 
-const { file, sizeBytes, reached } = workerData as HashJob
-const view = new BigInt64Array(reached)
+const { file, progress } = workerData as HashJob
+const view = new BigInt64Array(progress)
 const hash = createHash('sha256')
 const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
 
 let descriptor: number | undefined
-for (let at = 0; at < sizeBytes;) {
-  const end = Number(Atomics.load(view, 0))
+for (let at = 0; ;) {
+  // Read first: a change after this ends the wait below at once.
+  const changes = Atomics.load(view, CHANGES)
+  const isComplete = Atomics.load(view, IS_COMPLETE) === 1n
+  const end = Number(Atomics.load(view, REACHED))
   if (end <= at) {
-    Atomics.wait(view, 0, BigInt(end))
+    if (isComplete) break
+    Atomics.wait(view, CHANGES, changes)
     continue
   }
   descriptor ??= openSync(file, 'r')
