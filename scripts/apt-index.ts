@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { fetchSmall } from './download.ts'
 import { fingerprint, sha256 } from './digest.ts'
 import { BuildError } from './errors.ts'
-import { warn } from './log.ts'
+import { remembered } from './mirror-memory.ts'
 import { readSigned } from './signed-text.ts'
 import { writeWhole } from './temporary.ts'
 
@@ -48,8 +48,6 @@ export interface IndexRequest {
   readonly nowMs: number
 }
 
-const DAY_MS = 24 * 60 * 60 * 1000
-
 /**
  * The signed indexes of all suites, from the cache while it is fresh enough, else from the mirror.
  *
@@ -62,31 +60,7 @@ export async function resolveIndex(request: IndexRequest): Promise<AptIndex> {
     suites: request.suites.map(({ suite, url }) => ({ suite, url })),
     keyring: keyringDigest,
   })
-  const file = join(request.cacheDir, 'index', `${key}.json`)
-  const known = readKnown(file)
-  if (known !== undefined && isFresh(known, request)) return known
-  try {
-    const index = await fetchIndex(request)
-    mkdirSync(join(request.cacheDir, 'index'), { recursive: true })
-    writeWhole(file, `${JSON.stringify(index, null, 2)}\n`)
-    return index
-  } catch (error) {
-    const offline = error instanceof BuildError && error.code === 'E_NETWORK'
-    if (known === undefined || !offline || request.refresh === 'always') throw error
-    warn(
-      `${error.message}; going on with the index of ${new Date(known.checkedAtMs).toISOString().slice(0, 10)}`,
-    )
-    return known
-  }
-}
-
-function readKnown(file: string): AptIndex | undefined {
-  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as AptIndex) : undefined
-}
-
-function isFresh(index: AptIndex, { refresh, nowMs }: IndexRequest): boolean {
-  if (refresh === 'never') return true
-  return refresh === 'daily' && nowMs - index.checkedAtMs < DAY_MS && nowMs >= index.checkedAtMs
+  return remembered({ ...request, key }, () => fetchIndex(request))
 }
 
 async function fetchIndex(request: IndexRequest): Promise<AptIndex> {

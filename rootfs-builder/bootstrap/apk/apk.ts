@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { fingerprint } from '../../../scripts/digest.ts'
-import { BuildError } from '../../../scripts/errors.ts'
-import { warn } from '../../../scripts/log.ts'
+import { remembered } from '../../../scripts/mirror-memory.ts'
+import type { Asked } from '../../../scripts/mirror-memory.ts'
 import { PROJECT_ROOT } from '../../../scripts/paths.ts'
-import { writeWhole } from '../../../scripts/temporary.ts'
 import { mirrorOf } from '../../distro.ts'
 import { apkPackages } from '../../packages.ts'
 import type { BasePlan, PlanRequest } from '../plan.ts'
@@ -19,13 +17,10 @@ import { readKeys } from './signature.ts'
 import type { Keys } from './signature.ts'
 
 /** The packages that were chosen when the mirror was last asked. */
-interface Resolved {
-  readonly checkedAtMs: number
+interface Resolved extends Asked {
   readonly indexes: readonly { readonly url: string; readonly sha256: string; readonly signer: string }[]
   readonly packages: readonly { readonly fields: readonly string[]; readonly repository: Repository }[]
 }
-
-const DAY_MS = 24 * 60 * 60 * 1000
 
 /** Plan a base tree of a distro with apk: its packages are chosen here, not when it is made. */
 export async function planApk({ settings, choice, packages, cacheDir }: PlanRequest): Promise<BasePlan> {
@@ -94,30 +89,15 @@ async function resolve(request: ResolveRequest): Promise<Resolved> {
     world,
     keys: [...keys].map(([name, value]) => [name, value.export({ type: 'spki', format: 'pem' }).toString()]),
   })
-  const file = join(cacheDir, 'index', `${key}.json`)
-  const known = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Resolved) : undefined
   const nowMs = Date.now()
-  const ageMs = nowMs - (known?.checkedAtMs ?? 0)
-  const isFresh = refresh === 'never' || (refresh === 'daily' && ageMs >= 0 && ageMs < DAY_MS)
-  if (known !== undefined && isFresh) return known
-  try {
+  return remembered({ cacheDir, key, refresh, nowMs }, async () => {
     const indexes = await Promise.all(repositories.map((repository) => fetchApkIndex(repository, arch, keys)))
-    const all: ApkPackage[] = indexes.flatMap(({ packages }) => packages)
+    const all: ApkPackage[] = indexes.flatMap((index) => index.packages)
     const chosen = resolvePackages(world.map(parseDependency), all)
-    const resolved: Resolved = {
+    return {
       checkedAtMs: nowMs,
       indexes: indexes.map(({ url, sha256, signer }) => ({ url, sha256, signer })),
       packages: chosen.map(({ fields, repository }) => ({ fields, repository })),
     }
-    mkdirSync(join(cacheDir, 'index'), { recursive: true })
-    writeWhole(file, `${JSON.stringify(resolved)}\n`)
-    return resolved
-  } catch (error) {
-    const isOffline = error instanceof BuildError && error.code === 'E_NETWORK'
-    if (known === undefined || !isOffline || refresh === 'always') throw error
-    warn(
-      `${error.message}; going on with the index of ${new Date(known.checkedAtMs).toISOString().slice(0, 10)}`,
-    )
-    return known
-  }
+  })
 }
