@@ -1,23 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { posix } from 'node:path'
 
-import { ARCHES } from '../../../scripts/arch.ts'
 import type { ArchName } from '../../../scripts/arch.ts'
-import { BuildError } from '../../../scripts/errors.ts'
-import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import { capture, quote, requireTools, run } from '../../../scripts/run.ts'
-import { hostArch } from '../../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
 import { UNPACK_FLAGS } from '../../base-tree.ts'
-import { exists, hostPath, makeFolder } from '../../guest.ts'
+import { hostPath } from '../../guest.ts'
 import type { Guest } from '../../guest.ts'
 import { writeDatabase } from './database.ts'
 import type { ApkPackage } from './index.ts'
-import { newInstallation, unpackPackage } from './install.ts'
-import type { Installation } from './install.ts'
+import { forgetTree, newInstallation, unpackPackage } from './install.ts'
+import type { InstalledFile, Installation } from './install.ts'
 import { fetchPackage, openPackage } from './package.ts'
-import type { OpenPackage, ScriptName } from './package.ts'
+import type { OpenPackage, PackageFacts, ScriptName } from './package.ts'
+import { SCRIPTS, runScript } from './scripts.ts'
 import type { Keys } from './signature.ts'
 
 /** A base tree of apk's packages, with all that was decided of it. */
@@ -34,16 +31,13 @@ export interface ApkTree {
   readonly epochSeconds: number
 }
 
-interface Options {
+export interface Options {
   readonly logFile: string
   readonly verbose: boolean
 }
 
 /** Files that are downloaded at once: a mirror serves few of them quicker. */
 const DOWNLOADS = 8
-
-/** Folder of scripts while they run, as apk has it. */
-const SCRIPTS = 'lib/apk/exec'
 
 /**
  * Install the packages into a new tree and store it as a tar, unpacking a copy on the way, as apt's
@@ -79,20 +73,24 @@ export async function bootstrapApk(
 
 async function installAll(guest: Guest, tree: ApkTree, options: Options): Promise<void> {
   const installation = newInstallation(guest)
-  const open: OpenPackage[] = []
+  const open: PackageFacts[] = []
+  const script = async (facts: PackageFacts, moment: ScriptName, args: readonly string[]): Promise<void> => {
+    const ran = await runScript(guest, facts, { moment, args, arch: tree.arch }, options)
+    if (ran) forgetTree(installation)
+  }
   const next = openAll(tree)
   for (const item of tree.chosen) {
     // The ones to come are fetched, verified and inflated meanwhile.
     const one = await next(item)
-    await runScript(guest, one, 'pre-install', [one.item.version], tree, options)
+    await script(one.facts, 'pre-install', [item.version])
     unpackPackage(installation, one)
-    await runScript(guest, one, 'post-install', [one.item.version], tree, options)
-    open.push(one)
+    await writeXattrs(installation.files.get(item.name) ?? [])
+    await script(one.facts, 'post-install', [item.version])
+    open.push(one.facts)
   }
-  await writeXattrs(installation)
-  for (const one of open) {
-    const folders = changedFolders(installation, one.triggers)
-    if (folders.length > 0) await runScript(guest, one, 'trigger', folders, tree, options)
+  for (const facts of open) {
+    const folders = changedFolders(installation, facts.triggers)
+    if (folders.length > 0) await script(facts, 'trigger', folders)
   }
   rmSync(hostPath(guest, SCRIPTS), { recursive: true, force: true })
   const keys = [...tree.keys].map(
@@ -128,67 +126,12 @@ function openAll(tree: ApkTree): (item: ApkPackage) => Promise<OpenPackage> {
   }
 }
 
-/** Run a script of a package in the tree, if it has that one. */
-async function runScript(
-  guest: Guest,
-  open: OpenPackage,
-  moment: ScriptName,
-  args: readonly string[],
-  tree: ApkTree,
-  options: Options,
-): Promise<void> {
-  const content = open.scripts.get(moment)
-  if (content === undefined) return
-  const name = `${open.item.name}-${open.item.version}.${moment}`
-  makeFolder(guest, SCRIPTS)
-  makeFolder(guest, 'dev')
-  const file = hostPath(guest, posix.join(SCRIPTS, name))
-  writeFileSync(file, content)
-  chmodSync(file, 0o755)
-  const interpreter = /^#!\s*(\S+)/.exec(content.subarray(0, 200).toString('latin1'))?.[1] ?? '/bin/sh'
-  // Before its interpreter is there a script cannot run, in apk either; what it would do is not needed then.
-  if (!exists(guest, interpreter)) return
-  const inTree =
-    'mount --rbind /dev "$1/dev"; exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "${@:2}"'
-  const busybox = 'mount --rbind /dev "$1/dev"; exec chroot "$1" "${@:2}"'
-  try {
-    await run(
-      [
-        ...PRIVATE_NAMESPACE,
-        [
-          'bash',
-          '-euo',
-          'pipefail',
-          '-c',
-          exists(guest, 'usr/bin/env') ? inTree : busybox,
-          'bash',
-          guest.root,
-        ],
-        [`/${SCRIPTS}/${name}`, ...args],
-      ].flat(),
-      { ...options, cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } },
-    )
-  } catch (error) {
-    if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') throw error
-    const isForeign = tree.arch !== hostArch()
-    throw new BuildError(isForeign ? 'E_CONFIG' : 'E_COMMAND', `${name}: the script of the package failed`, {
-      because: error.because,
-      hint: isForeign
-        ? `sudo make ARCH=${tree.arch} setup    lets this host run programs of ${ARCHES[tree.arch].qemu}`
-        : `see ${options.logFile}`,
-      cause: error,
-    })
-  }
-}
-
 /** Folders of installed packages that a trigger's patterns name, as its script is told them. */
 function changedFolders({ files }: Installation, patterns: readonly string[]): string[] {
   if (patterns.length === 0) return []
   const folders = new Set<string>()
   for (const own of files.values()) {
-    for (const { path, entry } of own) {
-      folders.add(entry.header.type === 'directory' ? `/${path}` : posix.dirname(`/${path}`))
-    }
+    for (const { path, kind } of own) folders.add(kind === 'folder' ? `/${path}` : posix.dirname(`/${path}`))
   }
   return [...folders]
     .filter((folder) => patterns.some((pattern) => globToRegExp(pattern).test(folder)))
@@ -204,17 +147,18 @@ function globToRegExp(pattern: string): RegExp {
   return new RegExp(`^${source}$`)
 }
 
-/** All extended attributes at once, by the tool that knows their kinds. */
-async function writeXattrs({ guest, xattrs }: Installation): Promise<void> {
-  if (xattrs.size === 0) return
-  const dump = [...xattrs].map(([path, own]) => {
-    const lines = [...own].map(
-      ([name, value]) => `${name}=0s${Buffer.from(value, 'latin1').toString('base64')}`,
-    )
-    return [`# file: ${path}`, ...lines, ''].join('\n')
-  })
-  await capture(['setfattr', '--no-dereference', '--restore=-'], {
-    cwd: guest.root,
-    input: `${dump.join('\n')}\n`,
-  })
+/** The attributes of a package's files, by the tool that knows their kinds. */
+export async function writeXattrs(files: readonly InstalledFile[]): Promise<void> {
+  const paragraphs = files.flatMap(({ host, xattrs }) =>
+    xattrs === undefined
+      ? []
+      : [
+          // In a dump a backslash begins a byte as an octal number.
+          `# file: ${host.replaceAll('\\', '\\134')}`,
+          ...[...xattrs].map(([name, value]) => `${name}=0s${value.toString('base64')}`),
+          '',
+        ],
+  )
+  if (paragraphs.length === 0) return
+  await capture(['setfattr', '--no-dereference', '--restore=-'], { input: `${paragraphs.join('\n')}\n` })
 }
