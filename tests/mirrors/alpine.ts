@@ -144,7 +144,8 @@ export async function makeApk(
   key: TestKey | undefined,
   { arch = 'x86_64', kind = 'RSA' }: { readonly arch?: string; readonly kind?: SignatureKind } = {},
 ): Promise<MadeApk> {
-  const { name, version = '1.0-r0', depends = [], provides = [], installIf = [], files = [] } = made
+  const { name, version = '1.0-r0', depends = [], provides = [], installIf = [] } = made
+  const files = withFolders(made.files ?? [])
   const data = gzipSync(await makeTar(files, true))
   const info = [
     `pkgname = ${name}`,
@@ -174,7 +175,8 @@ export async function makeApk(
     `V:${version}`,
     `A:${arch}`,
     `S:${String(file.length)}`,
-    `I:${String(files.reduce((sum, { content = '' }) => sum + content.length, 0))}`,
+    // A package of no size is one that apk does not fetch.
+    `I:${String(4096 + files.reduce((sum, { content = '' }) => sum + content.length, 0))}`,
     `T:${name} of the tests`,
     'L:none',
     `o:${made.origin ?? name}`,
@@ -186,6 +188,19 @@ export async function makeApk(
     '',
   ]
   return { file, index: index.join('\n') }
+}
+
+/** The files, after the folders they are in: apk takes none without. */
+function withFolders(files: readonly MadeFile[]): MadeFile[] {
+  const there = new Set(files.map(({ name }) => name))
+  return files.flatMap((file) => {
+    const parts = file.name.split('/').slice(0, -1)
+    const folders = parts.map((_, index) => parts.slice(0, index + 1).join('/'))
+    // Names that are made to lead astray are left as they are.
+    const missing = folders.filter((name) => !/^$|^\.\.?(\/|$)|\/\.\./.test(name) && !there.has(name))
+    for (const name of missing) there.add(name)
+    return [...missing.map((name) => ({ name, type: 'directory' as const })), file]
+  })
 }
 
 /** A signed index of packages. */

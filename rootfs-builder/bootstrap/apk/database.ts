@@ -50,7 +50,7 @@ export async function writeDatabase(
       .filter(({ triggers }) => triggers.length > 0)
       .map(({ item, triggers }) => [item.checksum, ...triggers].join(' ')),
   )
-  write('lib/apk/db/lock', [])
+  writeText(guest, 'lib/apk/db/lock', '', 0o600)
   await writeScripts(guest, packages, facts.epochSeconds)
 }
 

@@ -63,7 +63,8 @@ export async function runScript(
         PRIVATE_NAMESPACE,
         ['unshare', '--net', '--ipc', '--uts', '--'],
         ['bash', '-euo', 'pipefail', '-c', IN_TREE, 'bash', guest.root, hostPath(guest, 'dev')],
-        [`/${path}`, ...args],
+        // Without a leading slash, as apk calls it: scripts see their name.
+        [path, ...args],
       ].flat(),
       { ...options, cwd: '/' },
     )
