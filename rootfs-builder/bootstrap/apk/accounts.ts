@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Header } from 'tar-stream'
-
 import { exists, readText } from '../../guest.ts'
 import type { Guest } from '../../guest.ts'
+import type { EntryHeader } from './archive.ts'
 
 export interface Owner {
   readonly uid: number
@@ -31,7 +30,7 @@ function numbersIn(guest: Guest, path: string): ReadonlyMap<string, number> {
 }
 
 /** The owner an archive names: by the guest's number of that name, else by the number it had where it was made. */
-export function ownerOf({ users, groups }: Accounts, header: Header): Owner {
+export function ownerOf({ users, groups }: Accounts, header: EntryHeader): Owner {
   return {
     uid: users.get(header.uname ?? '') ?? header.uid ?? 0,
     gid: groups.get(header.gname ?? '') ?? header.gid ?? 0,

@@ -16,8 +16,13 @@ export interface Member {
   readonly content: Buffer
 }
 
+/** What a tar archive tells of an entry, as far as packages use it. */
+export type EntryHeader = Readonly<
+  Pick<Header, 'name' | 'type' | 'mode' | 'uid' | 'gid' | 'uname' | 'gname' | 'linkname' | 'mtime'>
+>
+
 export interface TarEntry {
-  readonly header: Header
+  readonly header: EntryHeader
   readonly body: Buffer
   /** Extended attributes by their full names, in byte order; absent for none. */
   readonly xattrs?: ReadonlyMap<string, Buffer>

@@ -12,9 +12,10 @@ import { writeDatabase } from './database.ts'
 import type { ApkPackage } from './index.ts'
 import { forgetTree, newInstallation, unpackPackage } from './install.ts'
 import type { InstalledFile, Installation } from './install.ts'
-import { fetchPackage, openPackage } from './package.ts'
-import type { OpenPackage, PackageFacts, ScriptName } from './package.ts'
+import { readPackage, storePackage } from './package-cache.ts'
+import type { PackageFacts, ScriptName } from './package.ts'
 import { SCRIPTS, runScript } from './scripts.ts'
+import { pemOf } from './signature.ts'
 import type { Keys } from './signature.ts'
 
 /** A base tree of apk's packages, with all that was decided of it. */
@@ -29,6 +30,7 @@ export interface ApkTree {
   /** For the guest's own list. */
   readonly repositories: readonly string[]
   readonly epochSeconds: number
+  readonly cacheDir: string
 }
 
 export interface Options {
@@ -78,10 +80,9 @@ async function installAll(guest: Guest, tree: ApkTree, options: Options): Promis
     const ran = await runScript(guest, facts, { moment, args, arch: tree.arch }, options)
     if (ran) forgetTree(installation)
   }
-  const next = openAll(tree)
+  const folders = await storeAll(tree)
   for (const item of tree.chosen) {
-    // The ones to come are fetched, verified and inflated meanwhile.
-    const one = await next(item)
+    const one = readPackage(item, folders.get(item) ?? '')
     await script(one.facts, 'pre-install', [item.version])
     unpackPackage(installation, one)
     await writeXattrs(installation.files.get(item.name) ?? [])
@@ -89,41 +90,39 @@ async function installAll(guest: Guest, tree: ApkTree, options: Options): Promis
     open.push(one.facts)
   }
   for (const facts of open) {
-    const folders = changedFolders(installation, facts.triggers)
-    if (folders.length > 0) await script(facts, 'trigger', folders)
+    const changed = changedFolders(installation, facts.triggers)
+    if (changed.length > 0) await script(facts, 'trigger', changed)
   }
   rmSync(hostPath(guest, SCRIPTS), { recursive: true, force: true })
-  const keys = [...tree.keys].map(
-    ([name, key]) => [name, key.export({ type: 'spki', format: 'pem' }).toString()] as const,
-  )
   await writeDatabase(installation, open, {
     world: tree.world,
     repositories: tree.repositories,
     arch: tree.apkArch,
-    keys: new Map(keys),
+    keys: new Map(pemOf(tree.keys)),
     epochSeconds: tree.epochSeconds,
   })
 }
 
-/** Open packages ahead of those who ask for them, a few at once. */
-function openAll(tree: ApkTree): (item: ApkPackage) => Promise<OpenPackage> {
-  const opened = new Map<ApkPackage, Promise<OpenPackage>>()
-  const waiting = [...tree.chosen]
-  const begin = (): void => {
-    const item = waiting.shift()
-    if (item === undefined) return
-    const work = fetchPackage(item).then((file) => openPackage(item, file, tree.keys))
-    opened.set(item, work)
-    work.catch(() => undefined).finally(begin)
+/**
+ * Have all packages in the cache, several fetched and unpacked at once.
+ *
+ * Only when the last of them is verified does the first script run.
+ */
+async function storeAll({ chosen, keys, cacheDir }: ApkTree): Promise<ReadonlyMap<ApkPackage, string>> {
+  const folders = new Map<ApkPackage, string>()
+  const waiting = [...chosen]
+  const worker = async (): Promise<void> => {
+    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) {
+      try {
+        folders.set(item, await storePackage(item, keys, cacheDir))
+      } catch (error) {
+        waiting.length = 0
+        throw error
+      }
+    }
   }
-  for (let count = 0; count < DOWNLOADS; count += 1) begin()
-  return async (item) => {
-    while (!opened.has(item)) await Promise.race(opened.values()).catch(() => undefined)
-    const one = await opened.get(item)
-    opened.delete(item)
-    if (one === undefined) throw new TypeError(`${item.name} was not opened`)
-    return one
-  }
+  await Promise.all(Array.from({ length: DOWNLOADS }, worker))
+  return folders
 }
 
 /** Folders of installed packages that a trigger's patterns name, as its script is told them. */
