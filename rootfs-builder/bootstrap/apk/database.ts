@@ -40,6 +40,7 @@ export async function writeDatabase(
     ...open.item.fields,
     ...(open.replaces.length === 0 ? [] : [`r:${open.replaces.map(({ text }) => text).join(' ')}`]),
     ...(open.replacesPriority === 0 ? [] : [`q:${String(open.replacesPriority)}`]),
+    ...(open.item.repository.tag === undefined ? [] : [`s:${open.item.repository.tag}`]),
     ...fileLines(installation.files.get(open.item.name) ?? []),
     '',
   ])
