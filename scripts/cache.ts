@@ -24,7 +24,7 @@ import { readTree } from './tree.ts'
  * is the fingerprint of all that decides what is in it, so the same key always means the same content.
  * (What mirrors said last, which changes, is in `index/`, and no entry.)
  */
-export const STAGES = ['base', 'provisioned', 'agent', 'boot', 'kernel'] as const
+export const STAGES = ['package', 'base', 'provisioned', 'agent', 'boot', 'kernel'] as const
 
 export type Stage = (typeof STAGES)[number]
 

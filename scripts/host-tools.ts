@@ -102,6 +102,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'tar', dnf: 'tar', apk: 'tar' },
   },
   {
+    tool: 'setfattr',
+    why: 'gives files of Alpine packages their capabilities',
+    targets: ['rootfs'],
+    packages: { apt: 'attr', dnf: 'attr', apk: 'attr' },
+  },
+  {
     tool: 'getfattr',
     why: 'reads file capabilities and other extended attributes',
     targets: ['image'],

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { gzipSync } from 'node:zlib'
 
 import { pack } from 'tar-stream'
+import type { Pack } from 'tar-stream'
 
 import { downloadDebs } from './debs.ts'
 import { serve } from './server.ts'
@@ -22,6 +23,11 @@ export interface MadeFile {
   readonly mode?: number
   readonly uid?: number
   readonly gid?: number
+  readonly uname?: string
+  readonly gname?: string
+  readonly mtimeSeconds?: number
+  /** Extended attributes by their full names. */
+  readonly xattrs?: Readonly<Record<string, Buffer>>
   readonly pax?: Readonly<Record<string, string>>
 }
 
@@ -29,6 +35,7 @@ export interface MadeFile {
 export interface MadePackage {
   readonly name: string
   readonly version?: string
+  readonly origin?: string
   readonly depends?: readonly string[]
   readonly provides?: readonly string[]
   readonly installIf?: readonly string[]
@@ -54,27 +61,64 @@ export function makeKey(name: string): TestKey {
 
 const BUILT = 1_700_000_000
 
-/** A tar archive; without its end mark where another follows. */
+/** A tar archive as abuild makes it, with the digest of each file; without its end mark where another follows. */
 export async function makeTar(files: readonly MadeFile[], isLast: boolean): Promise<Buffer> {
-  const archive = pack()
-  for (const { name, type = 'file', content = '', linkname, mode, uid = 0, gid = 0, pax } of files) {
-    const header = {
-      name,
-      type,
-      mode: mode ?? (type === 'directory' ? 0o755 : type === 'symlink' ? 0o777 : 0o644),
-      uid,
-      gid,
-      mtime: new Date(BUILT * 1000),
-      ...(linkname === undefined ? {} : { linkname }),
-      ...(pax === undefined ? {} : { pax: { ...pax } }),
-    }
-    archive.entry(header, type === 'file' ? content : '')
+  const parts = await Promise.all(files.map(tarEntry))
+  return Buffer.concat(isLast ? [...parts, Buffer.alloc(1024)] : parts)
+}
+
+/** An entry, after a pax header of our own: tar-stream writes texts only, and attributes are bytes. */
+async function tarEntry(file: MadeFile): Promise<Buffer> {
+  const { name, type = 'file', content = '', linkname, mode, uid = 0, gid = 0 } = file
+  const { uname = '', gname = '', mtimeSeconds = BUILT } = file
+  const hashed = type === 'file' ? content : type === 'symlink' ? (linkname ?? '') : undefined
+  const records: [string, string | Buffer][] = Object.entries(file.pax ?? {})
+  for (const [key, value] of Object.entries(file.xattrs ?? {})) records.push([`SCHILY.xattr.${key}`, value])
+  if (hashed !== undefined) {
+    records.push(['APK-TOOLS.checksum.SHA1', createHash('sha1').update(hashed).digest('hex')])
   }
+  const pax = Buffer.concat(records.map(([key, value]) => paxRecord(key, value)))
+  const header = {
+    name,
+    type,
+    mode: mode ?? (type === 'directory' ? 0o755 : type === 'symlink' ? 0o777 : 0o644),
+    uid,
+    gid,
+    uname,
+    gname,
+    mtime: new Date(mtimeSeconds * 1000),
+    ...(linkname === undefined ? {} : { linkname }),
+  }
+  const entry = await packed(header, type === 'file' ? content : '')
+  if (pax.length === 0) return entry
+  return Buffer.concat([asPaxHeader(await packed({ name: 'pax', mtime: new Date(0) }, pax)), entry])
+}
+
+/** Make a file's entry the pax header of the next: other kind, other sum of the header's bytes. */
+function asPaxHeader(entry: Buffer): Buffer {
+  const [file = 0, header = 0] = Buffer.from('0x')
+  const sum = Number.parseInt(entry.toString('latin1', 148, 154), 8) + header - file
+  entry.write('x', 156)
+  entry.write(sum.toString(8).padStart(6, '0'), 148)
+  return entry
+}
+
+async function packed(header: Parameters<Pack['entry']>[0], content: string | Buffer): Promise<Buffer> {
+  const archive = pack()
+  archive.entry(header, content)
   archive.finalize()
   const chunks: Buffer[] = []
   for await (const chunk of archive) chunks.push(chunk as Buffer)
   const whole = Buffer.concat(chunks)
-  return isLast ? whole : whole.subarray(0, whole.length - 1024)
+  return whole.subarray(0, whole.length - 1024)
+}
+
+/** `length key=value` and a line feed, the length that of all of it. */
+function paxRecord(key: string, value: string | Buffer): Buffer {
+  const rest = Buffer.concat([Buffer.from(` ${key}=`), Buffer.from(value), Buffer.from('\n')])
+  let length = rest.length
+  while (String(length).length + rest.length > length) length = String(length).length + rest.length
+  return Buffer.concat([Buffer.from(String(length)), rest])
 }
 
 export type SignatureKind = 'RSA' | 'RSA256'
@@ -100,12 +144,14 @@ export async function makeApk(
   key: TestKey | undefined,
   { arch = 'x86_64', kind = 'RSA' }: { readonly arch?: string; readonly kind?: SignatureKind } = {},
 ): Promise<MadeApk> {
-  const { name, version = '1.0-r0', depends = [], provides = [], installIf = [], files = [] } = made
+  const { name, version = '1.0-r0', depends = [], provides = [], installIf = [] } = made
+  const files = withFolders(made.files ?? [])
   const data = gzipSync(await makeTar(files, true))
   const info = [
     `pkgname = ${name}`,
     `pkgver = ${version}`,
     `arch = ${arch}`,
+    `origin = ${made.origin ?? name}`,
     ...depends.map((text) => `depend = ${text}`),
     ...provides.map((text) => `provides = ${text}`),
     ...(made.replaces ?? []).map((text) => `replaces = ${text}`),
@@ -129,10 +175,11 @@ export async function makeApk(
     `V:${version}`,
     `A:${arch}`,
     `S:${String(file.length)}`,
-    `I:${String(files.reduce((sum, { content = '' }) => sum + content.length, 0))}`,
+    // A package of no size is one that apk does not fetch.
+    `I:${String(4096 + files.reduce((sum, { content = '' }) => sum + content.length, 0))}`,
     `T:${name} of the tests`,
     'L:none',
-    `o:${name}`,
+    `o:${made.origin ?? name}`,
     `t:${String(BUILT)}`,
     ...row('D', depends),
     ...row('p', provides),
@@ -141,6 +188,19 @@ export async function makeApk(
     '',
   ]
   return { file, index: index.join('\n') }
+}
+
+/** The files, after the folders they are in: apk takes none without. */
+function withFolders(files: readonly MadeFile[]): MadeFile[] {
+  const there = new Set(files.map(({ name }) => name))
+  return files.flatMap((file) => {
+    const parts = file.name.split('/').slice(0, -1)
+    const folders = parts.map((_, index) => parts.slice(0, index + 1).join('/'))
+    // Names that are made to lead astray are left as they are.
+    const missing = folders.filter((name) => !/^$|^\.\.?(\/|$)|\/\.\./.test(name) && !there.has(name))
+    for (const name of missing) there.add(name)
+    return [...missing.map((name) => ({ name, type: 'directory' as const })), file]
+  })
 }
 
 /** A signed index of packages. */

@@ -137,6 +137,19 @@ t.test('alpine: a second build with an empty cache gives the same bytes', async 
   t.equal(digest(), first)
 })
 
+t.test('alpine: another list of packages fetches only those that are new', async (t) => {
+  const before = alpine.asked.length
+  const built = await makeAsync('rootfs', { ...ALPINE, EXTRA_PKGS: 'docs' })
+  t.equal(built.status, 0, built.said)
+  t.strictSame(
+    alpine.asked
+      .slice(before)
+      .map((path) => path.replace(/^.*\//, ''))
+      .sort(),
+    ['APKINDEX.tar.gz', 'docs-1.0-r0.apk', 'iptables-doc-1.8.11-r1.apk'],
+  )
+})
+
 t.test('alpine: with systemd it is refused before anything is fetched', async (t) => {
   const before = alpine.asked.length
   const { status, said } = await makeAsync('rootfs', { ...ALPINE, AGENT_INIT: 'no' })

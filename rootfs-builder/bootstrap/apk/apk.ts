@@ -13,7 +13,7 @@ import { parseDependency } from './dependency.ts'
 import { fetchApkIndex, parseIndex } from './index.ts'
 import type { ApkPackage, Repository } from './index.ts'
 import { resolvePackages } from './resolve.ts'
-import { readKeys } from './signature.ts'
+import { pemOf, readKeys } from './signature.ts'
 import type { Keys } from './signature.ts'
 
 /** The packages that were chosen when the mirror was last asked. */
@@ -62,7 +62,7 @@ export async function planApk({ settings, choice, packages, cacheDir }: PlanRequ
     guestSources,
     bootstrap: (targetDir, tarFile, options) =>
       bootstrapApk(
-        { chosen, keys, arch, apkArch, world: packages, repositories: guestSources, epochSeconds },
+        { chosen, keys, arch, apkArch, world: packages, repositories: guestSources, epochSeconds, cacheDir },
         targetDir,
         tarFile,
         options,
@@ -87,7 +87,7 @@ async function resolve(request: ResolveRequest): Promise<Resolved> {
     repositories: repositories.map(({ url }) => url),
     arch,
     world,
-    keys: [...keys].map(([name, value]) => [name, value.export({ type: 'spki', format: 'pem' }).toString()]),
+    keys: pemOf(keys),
   })
   const nowMs = Date.now()
   return remembered({ cacheDir, key, refresh, nowMs }, async () => {

@@ -16,9 +16,16 @@ export interface Member {
   readonly content: Buffer
 }
 
+/** What a tar archive tells of an entry, as far as packages use it. */
+export type EntryHeader = Readonly<
+  Pick<Header, 'name' | 'type' | 'mode' | 'uid' | 'gid' | 'uname' | 'gname' | 'linkname' | 'mtime'>
+>
+
 export interface TarEntry {
-  readonly header: Header
+  readonly header: EntryHeader
   readonly body: Buffer
+  /** Extended attributes by their full names, in byte order; absent for none. */
+  readonly xattrs?: ReadonlyMap<string, Buffer>
 }
 
 /** No package is larger than this when it is unpacked. Unit: bytes. */
@@ -79,7 +86,10 @@ function headerBytes(file: Buffer, at: number, name: string): number {
   let end = at + 10
   if ((flags & FLAG.extra) !== 0) end += 2 + file.readUInt16LE(end)
   for (const flag of [FLAG.name, FLAG.comment]) {
-    if ((flags & flag) !== 0) end = file.indexOf(0, end) + 1
+    if ((flags & flag) === 0) continue
+    const zero = file.indexOf(0, end)
+    if (zero === -1) throw broken(name)
+    end = zero + 1
   }
   if ((flags & FLAG.headerCrc) !== 0) end += 2
   return end - at
@@ -98,14 +108,73 @@ export async function readTar(content: Buffer, name: string): Promise<TarEntry[]
   const entries: TarEntry[] = []
   const reader = extract()
   reader.end(content)
+  let end = 0
   try {
     for await (const entry of reader) {
       const chunks: Buffer[] = []
       for await (const chunk of entry) chunks.push(chunk as Buffer)
-      entries.push({ header: entry.header, body: Buffer.concat(chunks) })
+      const { header } = entry
+      const body = Buffer.concat(chunks)
+      const at = byteOffset(header)
+      const xattrs = hasXattrs(header) ? xattrsBetween(content, end, at - BLOCK_BYTES) : undefined
+      end = at + padded(body.length)
+      entries.push({ header, body, ...(xattrs === undefined ? {} : { xattrs }) })
     }
   } catch (error) {
     throw broken(name, error)
   }
   return entries
+}
+
+/** Unit of a tar archive. Source: tar(5) */
+const BLOCK_BYTES = 512
+
+/** Prefix of an extended attribute in the records of a pax header. Source: tar(1), pax of SCHILY */
+const XATTR = 'SCHILY.xattr.'
+
+/** Where an entry's content begins; tar-stream tells it and its types do not. */
+function byteOffset(header: Header): number {
+  return (header as Header & { readonly byteOffset: number }).byteOffset
+}
+
+function padded(bytes: number): number {
+  return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES
+}
+
+function hasXattrs({ pax }: Header): boolean {
+  return Object.keys(pax ?? {}).some((key) => key.startsWith(XATTR))
+}
+
+/**
+ * The attributes that the pax headers before an entry hold.
+ *
+ * tar-stream 3.2 takes their values for UTF-8, which a capability is not, so they are read again.
+ */
+function xattrsBetween(content: Buffer, start: number, end: number): ReadonlyMap<string, Buffer> {
+  const found: [string, Buffer][] = []
+  for (let at = start; at < end;) {
+    const size = Number.parseInt(content.toString('latin1', at + 124, at + 136).trim(), 8) || 0
+    const records = content.subarray(at + BLOCK_BYTES, at + BLOCK_BYTES + size)
+    // The kind of header: x is of the entry that follows, g of all.
+    if ('xg'.includes(String.fromCharCode(content[at + 156] ?? 0))) found.push(...xattrRecords(records))
+    at += BLOCK_BYTES + padded(size)
+  }
+  return new Map(found.sort(([a], [b]) => (a < b ? -1 : 1)))
+}
+
+/** Records are `length key=value` and a line feed, the length that of all of it. Source: pax(1) */
+function xattrRecords(records: Buffer): [string, Buffer][] {
+  const found: [string, Buffer][] = []
+  for (let at = 0; at < records.length;) {
+    const space = records.indexOf(' ', at)
+    const length = Number(records.toString('latin1', at, space))
+    if (space === -1 || !(length > 0)) break
+    const equals = records.indexOf('=', space)
+    const key = records.toString('utf8', space + 1, equals)
+    if (key.startsWith(XATTR)) {
+      found.push([key.slice(XATTR.length), records.subarray(equals + 1, at + length - 1)])
+    }
+    at += length
+  }
+  return found
 }

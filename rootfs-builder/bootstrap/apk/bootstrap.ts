@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-import { chmodSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, rmSync } from 'node:fs'
 import { posix } from 'node:path'
 
-import { ARCHES } from '../../../scripts/arch.ts'
 import type { ArchName } from '../../../scripts/arch.ts'
-import { BuildError } from '../../../scripts/errors.ts'
-import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import { capture, quote, requireTools, run } from '../../../scripts/run.ts'
-import { hostArch } from '../../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
 import { UNPACK_FLAGS } from '../../base-tree.ts'
-import { exists, hostPath, makeFolder } from '../../guest.ts'
+import { hostPath } from '../../guest.ts'
 import type { Guest } from '../../guest.ts'
 import { writeDatabase } from './database.ts'
 import type { ApkPackage } from './index.ts'
-import { newInstallation, unpackPackage } from './install.ts'
-import type { Installation } from './install.ts'
-import { fetchPackage, openPackage } from './package.ts'
-import type { OpenPackage, ScriptName } from './package.ts'
+import { forgetTree, newInstallation, unpackPackage } from './install.ts'
+import type { InstalledFile, Installation } from './install.ts'
+import { readPackage, storePackage } from './package-cache.ts'
+import type { PackageFacts, ScriptName } from './package.ts'
+import { SCRIPTS, runScript } from './scripts.ts'
+import { pemOf } from './signature.ts'
 import type { Keys } from './signature.ts'
 
 /** A base tree of apk's packages, with all that was decided of it. */
@@ -32,18 +30,16 @@ export interface ApkTree {
   /** For the guest's own list. */
   readonly repositories: readonly string[]
   readonly epochSeconds: number
+  readonly cacheDir: string
 }
 
-interface Options {
+export interface Options {
   readonly logFile: string
   readonly verbose: boolean
 }
 
 /** Files that are downloaded at once: a mirror serves few of them quicker. */
 const DOWNLOADS = 8
-
-/** Folder of scripts while they run, as apk has it. */
-const SCRIPTS = 'lib/apk/exec'
 
 /**
  * Install the packages into a new tree and store it as a tar, unpacking a copy on the way, as apt's
@@ -79,106 +75,54 @@ export async function bootstrapApk(
 
 async function installAll(guest: Guest, tree: ApkTree, options: Options): Promise<void> {
   const installation = newInstallation(guest)
-  const open: OpenPackage[] = []
-  const next = openAll(tree)
-  for (const item of tree.chosen) {
-    // The ones to come are fetched, verified and inflated meanwhile.
-    const one = await next(item)
-    await runScript(guest, one, 'pre-install', [one.item.version], tree, options)
-    unpackPackage(installation, one)
-    await runScript(guest, one, 'post-install', [one.item.version], tree, options)
-    open.push(one)
+  const open: PackageFacts[] = []
+  const script = async (facts: PackageFacts, moment: ScriptName, args: readonly string[]): Promise<void> => {
+    const ran = await runScript(guest, facts, { moment, args, arch: tree.arch }, options)
+    if (ran) forgetTree(installation)
   }
-  await writeXattrs(installation)
-  for (const one of open) {
-    const folders = changedFolders(installation, one.triggers)
-    if (folders.length > 0) await runScript(guest, one, 'trigger', folders, tree, options)
+  const folders = await storeAll(tree)
+  for (const item of tree.chosen) {
+    const one = readPackage(item, folders.get(item) ?? '')
+    await script(one.facts, 'pre-install', [item.version])
+    unpackPackage(installation, one)
+    await writeXattrs(installation.files.get(item.name) ?? [])
+    await script(one.facts, 'post-install', [item.version])
+    open.push(one.facts)
+  }
+  for (const facts of open) {
+    const changed = changedFolders(installation, facts.triggers)
+    if (changed.length > 0) await script(facts, 'trigger', changed)
   }
   rmSync(hostPath(guest, SCRIPTS), { recursive: true, force: true })
-  const keys = [...tree.keys].map(
-    ([name, key]) => [name, key.export({ type: 'spki', format: 'pem' }).toString()] as const,
-  )
   await writeDatabase(installation, open, {
     world: tree.world,
     repositories: tree.repositories,
     arch: tree.apkArch,
-    keys: new Map(keys),
+    keys: new Map(pemOf(tree.keys)),
     epochSeconds: tree.epochSeconds,
   })
 }
 
-/** Open packages ahead of those who ask for them, a few at once. */
-function openAll(tree: ApkTree): (item: ApkPackage) => Promise<OpenPackage> {
-  const opened = new Map<ApkPackage, Promise<OpenPackage>>()
-  const waiting = [...tree.chosen]
-  const begin = (): void => {
-    const item = waiting.shift()
-    if (item === undefined) return
-    const work = fetchPackage(item).then((file) => openPackage(item, file, tree.keys))
-    opened.set(item, work)
-    work.catch(() => undefined).finally(begin)
+/**
+ * Have all packages in the cache, several fetched and unpacked at once.
+ *
+ * Only when the last of them is verified does the first script run.
+ */
+async function storeAll({ chosen, keys, cacheDir }: ApkTree): Promise<ReadonlyMap<ApkPackage, string>> {
+  const folders = new Map<ApkPackage, string>()
+  const waiting = [...chosen]
+  const worker = async (): Promise<void> => {
+    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) {
+      try {
+        folders.set(item, await storePackage(item, keys, cacheDir))
+      } catch (error) {
+        waiting.length = 0
+        throw error
+      }
+    }
   }
-  for (let count = 0; count < DOWNLOADS; count += 1) begin()
-  return async (item) => {
-    while (!opened.has(item)) await Promise.race(opened.values()).catch(() => undefined)
-    const one = await opened.get(item)
-    opened.delete(item)
-    if (one === undefined) throw new TypeError(`${item.name} was not opened`)
-    return one
-  }
-}
-
-/** Run a script of a package in the tree, if it has that one. */
-async function runScript(
-  guest: Guest,
-  open: OpenPackage,
-  moment: ScriptName,
-  args: readonly string[],
-  tree: ApkTree,
-  options: Options,
-): Promise<void> {
-  const content = open.scripts.get(moment)
-  if (content === undefined) return
-  const name = `${open.item.name}-${open.item.version}.${moment}`
-  makeFolder(guest, SCRIPTS)
-  makeFolder(guest, 'dev')
-  const file = hostPath(guest, posix.join(SCRIPTS, name))
-  writeFileSync(file, content)
-  chmodSync(file, 0o755)
-  const interpreter = /^#!\s*(\S+)/.exec(content.subarray(0, 200).toString('latin1'))?.[1] ?? '/bin/sh'
-  // Before its interpreter is there a script cannot run, in apk either; what it would do is not needed then.
-  if (!exists(guest, interpreter)) return
-  const inTree =
-    'mount --rbind /dev "$1/dev"; exec chroot "$1" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "${@:2}"'
-  const busybox = 'mount --rbind /dev "$1/dev"; exec chroot "$1" "${@:2}"'
-  try {
-    await run(
-      [
-        ...PRIVATE_NAMESPACE,
-        [
-          'bash',
-          '-euo',
-          'pipefail',
-          '-c',
-          exists(guest, 'usr/bin/env') ? inTree : busybox,
-          'bash',
-          guest.root,
-        ],
-        [`/${SCRIPTS}/${name}`, ...args],
-      ].flat(),
-      { ...options, cwd: '/', env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' } },
-    )
-  } catch (error) {
-    if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') throw error
-    const isForeign = tree.arch !== hostArch()
-    throw new BuildError(isForeign ? 'E_CONFIG' : 'E_COMMAND', `${name}: the script of the package failed`, {
-      because: error.because,
-      hint: isForeign
-        ? `sudo make ARCH=${tree.arch} setup    lets this host run programs of ${ARCHES[tree.arch].qemu}`
-        : `see ${options.logFile}`,
-      cause: error,
-    })
-  }
+  await Promise.all(Array.from({ length: DOWNLOADS }, worker))
+  return folders
 }
 
 /** Folders of installed packages that a trigger's patterns name, as its script is told them. */
@@ -186,9 +130,7 @@ function changedFolders({ files }: Installation, patterns: readonly string[]): s
   if (patterns.length === 0) return []
   const folders = new Set<string>()
   for (const own of files.values()) {
-    for (const { path, entry } of own) {
-      folders.add(entry.header.type === 'directory' ? `/${path}` : posix.dirname(`/${path}`))
-    }
+    for (const { path, kind } of own) folders.add(kind === 'folder' ? `/${path}` : posix.dirname(`/${path}`))
   }
   return [...folders]
     .filter((folder) => patterns.some((pattern) => globToRegExp(pattern).test(folder)))
@@ -204,17 +146,18 @@ function globToRegExp(pattern: string): RegExp {
   return new RegExp(`^${source}$`)
 }
 
-/** All extended attributes at once, by the tool that knows their kinds. */
-async function writeXattrs({ guest, xattrs }: Installation): Promise<void> {
-  if (xattrs.size === 0) return
-  const dump = [...xattrs].map(([path, own]) => {
-    const lines = [...own].map(
-      ([name, value]) => `${name}=0s${Buffer.from(value, 'latin1').toString('base64')}`,
-    )
-    return [`# file: ${path}`, ...lines, ''].join('\n')
-  })
-  await capture(['setfattr', '--no-dereference', '--restore=-'], {
-    cwd: guest.root,
-    input: `${dump.join('\n')}\n`,
-  })
+/** The attributes of a package's files, by the tool that knows their kinds. */
+export async function writeXattrs(files: readonly InstalledFile[]): Promise<void> {
+  const paragraphs = files.flatMap(({ host, xattrs }) =>
+    xattrs === undefined
+      ? []
+      : [
+          // In a dump a backslash begins a byte as an octal number.
+          `# file: ${host.replaceAll('\\', '\\134')}`,
+          ...[...xattrs].map(([name, value]) => `${name}=0s${value.toString('base64')}`),
+          '',
+        ],
+  )
+  if (paragraphs.length === 0) return
+  await capture(['setfattr', '--no-dereference', '--restore=-'], { input: `${paragraphs.join('\n')}\n` })
 }

@@ -6,9 +6,8 @@ import { pack } from 'tar-stream'
 
 import { makeFolder, writeText } from '../../guest.ts'
 import type { Guest } from '../../guest.ts'
-import type { TarEntry } from './archive.ts'
 import type { InstalledFile, Installation } from './install.ts'
-import type { OpenPackage } from './package.ts'
+import type { PackageFacts } from './package.ts'
 
 /**
  * Write apk's database, so that apk in the guest lists, verifies and upgrades what was installed.
@@ -18,7 +17,7 @@ import type { OpenPackage } from './package.ts'
  */
 export async function writeDatabase(
   installation: Installation,
-  packages: readonly OpenPackage[],
+  packages: readonly PackageFacts[],
   facts: {
     readonly world: readonly string[]
     readonly repositories: readonly string[]
@@ -39,9 +38,10 @@ export async function writeDatabase(
   for (const [name, text] of facts.keys) writeText(guest, `etc/apk/keys/${name}`, text)
   const paragraphs = packages.map((open) => [
     ...open.item.fields,
-    ...open.replaces.map(({ text }) => `r:${text}`),
+    ...(open.replaces.length === 0 ? [] : [`r:${open.replaces.map(({ text }) => text).join(' ')}`]),
     ...(open.replacesPriority === 0 ? [] : [`q:${String(open.replacesPriority)}`]),
-    ...fileLines(installation.files.get(open) ?? []),
+    ...(open.item.repository.tag === undefined ? [] : [`s:${open.item.repository.tag}`]),
+    ...fileLines(installation.files.get(open.item.name) ?? []),
     '',
   ])
   write('lib/apk/db/installed', paragraphs.flat())
@@ -51,50 +51,59 @@ export async function writeDatabase(
       .filter(({ triggers }) => triggers.length > 0)
       .map(({ item, triggers }) => [item.checksum, ...triggers].join(' ')),
   )
-  write('lib/apk/db/lock', [])
+  writeText(guest, 'lib/apk/db/lock', '', 0o600)
   await writeScripts(guest, packages, facts.epochSeconds)
 }
 
 /** Folders `F:`, each with its files `R:`, and owners and modes where they are not the usual ones. */
 function fileLines(files: readonly InstalledFile[]): string[] {
   const byFolder = new Map<string, InstalledFile[]>()
-  const folders = new Map<string, TarEntry>()
+  const folders = new Map<string, InstalledFile>()
   for (const file of files) {
-    if (file.entry.header.type === 'directory') {
-      folders.set(file.path, file.entry)
+    if (file.kind === 'folder') {
+      folders.set(file.path, file)
       if (!byFolder.has(file.path)) byFolder.set(file.path, [])
       continue
     }
     const parent = posix.dirname(file.path)
     const folder = parent === '.' ? '' : parent
-    byFolder.set(folder, [...(byFolder.get(folder) ?? []), file])
+    const own = byFolder.get(folder)
+    if (own === undefined) byFolder.set(folder, [file])
+    else own.push(file)
   }
   return [...byFolder].flatMap(([folder, own]) => [
     `F:${folder}`,
     ...rights('M', folders.get(folder), '0:0:755'),
-    ...own.flatMap(({ path, entry }) => [
-      `R:${posix.basename(path)}`,
-      ...rights('a', entry, entry.header.type === 'symlink' ? '0:0:777' : '0:0:644'),
-      `Z:Q1${createHash('sha1').update(contentOf(entry)).digest('base64')}`,
+    ...own.flatMap((file) => [
+      `R:${posix.basename(file.path)}`,
+      ...rights('a', file, '0:0:644'),
+      `Z:Q1${file.sha1 ?? ''}`,
     ]),
   ])
 }
 
-function contentOf({ header, body }: TarEntry): Buffer {
-  return header.type === 'symlink' ? Buffer.from(header.linkname ?? '') : body
+function rights(letter: string, file: InstalledFile | undefined, usual: string): string[] {
+  if (file === undefined) return []
+  const digest = file.xattrs === undefined ? '' : `:Q1${xattrsDigest(file.xattrs)}`
+  const own = `${String(file.uid)}:${String(file.gid)}:${file.mode.toString(8)}${digest}`
+  return own === usual ? [] : [`${letter}:${own}`]
 }
 
-function rights(letter: string, entry: TarEntry | undefined, usual: string): string[] {
-  if (entry === undefined) return []
-  const { uid = 0, gid = 0, mode = 0 } = entry.header
-  const own = `${String(uid)}:${String(gid)}:${mode.toString(8)}`
-  return own === usual ? [] : [`${letter}:${own}`]
+/** Digest of all attributes by their names, each text after its length. Source: apk-tools 2.14, what it writes */
+function xattrsDigest(xattrs: ReadonlyMap<string, Buffer>): string {
+  const hash = createHash('sha1')
+  for (const part of [...xattrs].flatMap(([name, value]) => [Buffer.from(name), value])) {
+    const length = Buffer.alloc(4)
+    length.writeUInt32BE(part.length)
+    hash.update(length).update(part)
+  }
+  return hash.digest('base64')
 }
 
 /** Scripts of all packages, which apk runs when it upgrades or removes them. */
 async function writeScripts(
   guest: Guest,
-  packages: readonly OpenPackage[],
+  packages: readonly PackageFacts[],
   epochSeconds: number,
 ): Promise<void> {
   const archive = pack()

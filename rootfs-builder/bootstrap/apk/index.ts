@@ -85,8 +85,9 @@ function parsePackage(fields: readonly string[], repository: Repository): ApkPac
   const values = new Map(fields.map((line) => [line.slice(0, 1), line.slice(2)]))
   const value = (key: string): string => values.get(key) ?? ''
   const words = (key: string): string[] =>
-    value(key)
-      .split(' ')
+    fields
+      .filter((line) => line.startsWith(`${key}:`))
+      .flatMap((line) => line.slice(2).split(' '))
       .filter((word) => word !== '')
   const priority = values.get('k')
   return {

@@ -15,8 +15,8 @@ import type { Keys } from './signature.ts'
 /** Scripts of a package, by the name of the moment they are run at. */
 export type ScriptName = 'pre-install' | 'post-install' | 'trigger'
 
-/** A package that was fetched, verified and unpacked into memory. */
-export interface OpenPackage {
+/** What a package tells of itself beside its files. */
+export interface PackageFacts {
   readonly item: ApkPackage
   /** Every script it has, those of upgrades as well. */
   readonly scripts: ReadonlyMap<string, Buffer>
@@ -25,6 +25,11 @@ export interface OpenPackage {
   /** Packages whose files it may replace. */
   readonly replaces: readonly Dependency[]
   readonly replacesPriority: number
+}
+
+/** A package that was fetched, verified and unpacked into memory. */
+export interface OpenPackage {
+  readonly facts: PackageFacts
   readonly entries: readonly TarEntry[]
 }
 
@@ -60,8 +65,8 @@ export async function openPackage(item: ApkPackage, file: Buffer, keys: Keys): P
   const [signature, control, ...data] = members
   if (control === undefined || data.length === 0) throw changed(url, 'a part of it is missing')
   await checkSignature(signature, [control.compressed], keys, url)
-  const checksum = `Q1${createHash('sha1').update(control.compressed).digest('base64')}`
-  if (checksum !== item.checksum) throw changed(url, 'its control part is not the one that the index names')
+  if (!isChecksumOf(control.compressed, item.checksum))
+    throw changed(url, 'its control part is not the one that the index names')
   const info = new Map<string, string[]>()
   const controls = await readTar(control.content, url)
   const text = controls.find(({ header }) => header.name === '.PKGINFO')?.body.toString('utf8') ?? ''
@@ -78,13 +83,24 @@ export async function openPackage(item: ApkPackage, file: Buffer, keys: Keys): P
       .map(({ header, body }) => [header.name.slice(1), body]),
   )
   return {
-    item,
-    scripts,
-    triggers: (info.get('triggers')?.[0] ?? '').split(' ').filter((word) => word !== ''),
-    replaces: (info.get('replaces') ?? []).map(parseDependency),
-    replacesPriority: Number(info.get('replaces_priority')?.[0] ?? 0),
+    facts: {
+      item,
+      scripts,
+      triggers: (info.get('triggers')?.[0] ?? '').split(' ').filter((word) => word !== ''),
+      replaces: (info.get('replaces') ?? []).map(parseDependency),
+      replacesPriority: Number(info.get('replaces_priority')?.[0] ?? 0),
+    },
     entries: await readTar(Buffer.concat(data.map(({ content }) => content)), url),
   }
+}
+
+/** How an index names a digest: the kind, then base64. Source: apk-v2(5) */
+const DIGESTS: Readonly<Record<string, string>> = { Q1: 'sha1', Q2: 'sha256' }
+
+function isChecksumOf(content: Buffer, checksum: string): boolean {
+  const algorithm = DIGESTS[checksum.slice(0, 2)]
+  if (algorithm === undefined) return false
+  return createHash(algorithm).update(content).digest('base64') === checksum.slice(2)
 }
 
 function changed(url: string, why: string): BuildError {

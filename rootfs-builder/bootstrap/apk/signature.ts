@@ -45,6 +45,13 @@ function readKey(file: string): KeyObject {
   }
 }
 
+/** The keys as texts, in byte order of their names. */
+export function pemOf(keys: Keys): readonly (readonly [string, string])[] {
+  return [...keys]
+    .map(([name, key]) => [name, key.export({ type: 'spki', format: 'pem' }).toString()] as const)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+}
+
 /** How a signature's name tells its kind. Source: apk-v2(5) */
 const KINDS = { RSA: 'RSA-SHA1', RSA256: 'RSA-SHA256' } as const
 

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
+import { execFileSync } from 'node:child_process'
 import { createPublicKey } from 'node:crypto'
 import { existsSync, lstatSync, mkdirSync, readFileSync, readlinkSync, symlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 
 import t from 'tap'
 
 import { gzipMembers } from '../../../../rootfs-builder/bootstrap/apk/archive.ts'
+import { writeXattrs } from '../../../../rootfs-builder/bootstrap/apk/bootstrap.ts'
 import { parseIndex } from '../../../../rootfs-builder/bootstrap/apk/index.ts'
 import { newInstallation, unpackPackage } from '../../../../rootfs-builder/bootstrap/apk/install.ts'
 import { openPackage } from '../../../../rootfs-builder/bootstrap/apk/package.ts'
 import type { OpenPackage } from '../../../../rootfs-builder/bootstrap/apk/package.ts'
+import { BuildError } from '../../../../scripts/errors.ts'
 import { makeApk, makeKey } from '../../../mirrors/alpine.ts'
 import type { MadePackage } from '../../../mirrors/alpine.ts'
 import { oneByteChanged } from '../../../mirrors/server.ts'
@@ -38,10 +41,10 @@ t.test('a package is opened when all three parts are the ones that were signed',
     triggers: ['/bin'],
     replaces: ['b<2'],
   })
-  t.equal(open.entries[0]?.body.toString(), 'content')
-  t.strictSame([...open.scripts.keys()], ['post-install'])
-  t.strictSame(open.triggers, ['/bin'])
-  t.equal(open.replaces[0]?.name, 'b')
+  t.equal(open.entries.at(-1)?.body.toString(), 'content')
+  t.strictSame([...open.facts.scripts.keys()], ['post-install'])
+  t.strictSame(open.facts.triggers, ['/bin'])
+  t.equal(open.facts.replaces[0]?.name, 'b')
   const { file, index } = await makeApk(SMALL, KEY, { kind: 'RSA256' })
   const [item] = parseIndex(index, { url: 'u' })
   if (item !== undefined) t.ok(await openPackage(item, file, KEYS), 'signed with sha256')
@@ -134,7 +137,7 @@ t.test('no path leaves the tree', async (t) => {
       name,
     )
   }
-  const link = await evil([{ name: 'a', type: 'link', linkname: '../outside/precious' }])
+  const link = await evil([{ name: 'b', type: 'link', linkname: '../outside/precious' }])
   t.throws(() => {
     unpackPackage(newInstallation({ root }), link)
   }, /outside of the guest/)
@@ -174,3 +177,183 @@ t.test('two packages with one file are refused, unless one replaces the other', 
   t.equal(laid('ac', a, c), 'c')
   t.equal(laid('ca', c, a), 'c', 'whichever comes first')
 })
+
+/** What is said when the packages are unpacked one after the other into a new tree. */
+async function refusalOf(root: string, ...packages: MadePackage[]): Promise<string> {
+  const installation = newInstallation({ root })
+  try {
+    for (const made of packages) unpackPackage(installation, await opened(made))
+  } catch (error) {
+    if (error instanceof BuildError) return `${error.code} ${error.message}`
+    throw error
+  }
+  return 'nothing was refused'
+}
+
+t.test(
+  'names that contradict the tree, or are no plain names, are refused as the faults of a package',
+  async (t) => {
+    const root = (name: string): string => {
+      const folder = join(t.testdirName, name)
+      mkdirSync(folder, { recursive: true })
+      return folder
+    }
+    t.testdir()
+    const one = (...files: MadePackage['files'] & object): MadePackage => ({ name: 'evil', files })
+    const file = { name: 'etc/x', content: 'x' }
+    t.match(
+      await refusalOf(root('a'), one(file, { name: 'etc/x/y', content: '' })),
+      /E_INPUT.* is a file, not a folder/,
+    )
+    t.match(
+      await refusalOf(root('b'), one(file, { name: 'etc', content: '' })),
+      /\/etc is a folder of another/,
+    )
+    t.match(
+      await refusalOf(root('c'), one(file, { name: 'etc/x', type: 'directory' })),
+      /E_INPUT.*\/etc\/x is a file already/,
+    )
+    t.match(
+      await refusalOf(root('d'), one({ name: 'x\nP:forged', content: '' })),
+      /E_INPUT.*has no plain name/,
+    )
+    t.match(await refusalOf(root('e'), one({ name: 'x'.repeat(300), content: '' })), /E_INPUT.*ENAMETOOLONG/)
+    t.match(
+      await refusalOf(root('f'), one({ name: 'x', type: 'link', linkname: 'y' })),
+      /of no file of its own/,
+    )
+    t.match(
+      await refusalOf(
+        root('g'),
+        { name: 'other', files: [file] },
+        one({ name: 'x', type: 'link', linkname: 'etc/x' }),
+      ),
+      /of no file of its own/,
+      "another package's file is not shared by a hard link",
+    )
+    t.match(
+      await refusalOf(
+        root('h'),
+        one({ name: 'l', type: 'symlink', linkname: 'l' }, { name: 'l/x', content: '' }),
+      ),
+      /loop of links/,
+    )
+    t.match(
+      await refusalOf(root('i'), one({ name: 'etc/tty', type: 'character-device' })),
+      /outside of \/dev/,
+    )
+  },
+)
+
+t.test('two packages with one file are told apart by where it lies, not by how they call it', async (t) => {
+  const root = t.testdir({ usr: { lib: {} } })
+  symlinkSync('usr/lib', join(root, 'lib'))
+  const a = { name: 'a', files: [{ name: 'lib/x', content: 'a' }] }
+  const b = { name: 'b', files: [{ name: 'usr/lib/x', content: 'b' }] }
+  t.match(await refusalOf(root, a, b), /b and a both have the file \/usr\/lib\/x/)
+  const origin = 'source'
+  t.match(
+    await refusalOf(root, { ...a, origin }, { ...b, origin }),
+    /nothing/,
+    'one source may have it twice',
+  )
+})
+
+t.test('a file that was replaced is no longer in the list of the package that had it', async (t) => {
+  const installation = newInstallation({ root: t.testdir() })
+  unpackPackage(
+    installation,
+    await opened({ name: 'a', files: [{ name: 'x', content: 'a' }, { name: 'y' }] }),
+  )
+  unpackPackage(
+    installation,
+    await opened({ name: 'b', files: [{ name: 'x', content: 'b' }], replaces: ['a'] }),
+  )
+  const pathsOf = (name: string): string[] => (installation.files.get(name) ?? []).map(({ path }) => path)
+  t.strictSame([pathsOf('a'), pathsOf('b')], [['y'], ['x']])
+})
+
+const isRoot = process.getuid?.() === 0
+
+t.test(
+  'owners are those of the guest by their names, and numbers where it has no such name',
+  { skip: !isRoot && 'only root gives files away' },
+  async (t) => {
+    const root = t.testdir()
+    const installation = newInstallation({ root })
+    const named = { uname: 'chrony', gname: 'chrony', uid: 100, gid: 101 }
+    const accounts = [
+      { name: 'etc/passwd', content: 'root:x:0:0::/:\nchrony:x:123:124::/:\n' },
+      { name: 'etc/group', content: 'chrony:x:124:\n' },
+    ]
+    unpackPackage(
+      installation,
+      await opened({ name: 'early', files: [{ name: 'early', content: '', ...named }] }),
+    )
+    unpackPackage(installation, await opened({ name: 'base', files: accounts }))
+    unpackPackage(
+      installation,
+      await opened({ name: 'late', files: [{ name: 'late', content: '', ...named }] }),
+    )
+    const ownerOf = (name: string): number[] => [
+      lstatSync(join(root, name)).uid,
+      lstatSync(join(root, name)).gid,
+    ]
+    t.strictSame(ownerOf('early'), [100, 101])
+    t.strictSame(ownerOf('late'), [123, 124])
+    t.match(installation.files.get('late'), [{ uid: 123, gid: 124 }], 'and so in the database')
+  },
+)
+
+t.test(
+  'a shared folder has the lowest owner and no right that a package denies',
+  { skip: !isRoot && 'only root gives files away' },
+  async (t) => {
+    const root = t.testdir()
+    const installation = newInstallation({ root })
+    const folder = (mode: number, uid: number): MadePackage => ({
+      name: `p${String(mode)}${String(uid)}`,
+      files: [{ name: 'srv', type: 'directory', mode, uid, gid: 0 }],
+    })
+    for (const made of [folder(0o777, 5), folder(0o1775, 0), folder(0o757, 0), folder(0o777, 3)]) {
+      unpackPackage(installation, await opened(made))
+    }
+    t.equal(lstatSync(join(root, 'srv')).mode & 0o7777, 0o755)
+    t.equal(lstatSync(join(root, 'srv')).uid, 0)
+  },
+)
+
+t.test(
+  'extended attributes keep their bytes, and no link leads them out of the tree',
+  { skip: !isRoot && 'only root sets them' },
+  async (t) => {
+    const folder = t.testdir({ outside: { x: '' }, tree: {} })
+    const root = join(folder, 'tree')
+    // cap_sys_nice: a value that is no UTF-8.
+    const capability = Buffer.from('0100000200008000000000000000000000000000', 'hex')
+    const xattrs = { 'security.capability': capability, 'user.text': Buffer.from('a=b\n') }
+    const open = await opened({
+      name: 'a',
+      files: [
+        { name: 'bin', type: 'directory' },
+        { name: 'bin/nice', content: 'x', mode: 0o755, xattrs },
+        { name: 'out', type: 'symlink', linkname: join(folder, 'outside') },
+        { name: 'out/x', content: 'y', xattrs },
+        { name: 'bin/odd\\name', content: 'z', xattrs },
+      ],
+    })
+    const installation = newInstallation({ root })
+    unpackPackage(installation, open)
+    await writeXattrs(installation.files.get('a') ?? [])
+    const read = (path: string): string =>
+      execFileSync('getfattr', ['--absolute-names', '--dump', '--match=-', '--encoding=hex', path], {
+        encoding: 'utf8',
+      })
+    for (const path of ['bin/nice', 'bin/odd\\name', relative('/', join(folder, 'outside/x'))]) {
+      const said = read(join(root, path))
+      t.match(said, `security.capability=0x${capability.toString('hex')}`, path)
+      t.match(said, 'user.text=0x613d620a', path)
+    }
+    t.notMatch(read(join(folder, 'outside/x')), 'capability')
+  },
+)

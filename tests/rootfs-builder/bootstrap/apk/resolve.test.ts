@@ -82,7 +82,9 @@ t.test('a name that several provide without version needs a priority or a word o
     app 1-r0 D:mta
   `)
   t.match(refusal('app', packages), /several packages provide mta[^]*exim, postfix[^]*EXTRA_PKGS=exim/)
-  t.strictSame(resolved('postfix app', packages).sort(), ['app-1-r0', 'postfix-1-r0'])
+  for (const world of ['postfix app', 'app postfix']) {
+    t.strictSame(resolved(world, packages).sort(), ['app-1-r0', 'postfix-1-r0'], world)
+  }
   t.end()
 })
 
@@ -128,6 +130,83 @@ t.test('a tagged repository serves only what is asked of it', (t) => {
   const packages = [...packagesOf('a 1-r0\nb 1-r0 D:a'), ...packagesOf('a 2-r0', 'edge')]
   t.strictSame(resolved('b', packages), ['a-1-r0', 'b-1-r0'])
   t.ok(resolved('a@edge b', packages).includes('a-2-r0'))
+  t.end()
+})
+
+t.test('a name of several packages waits for what else is asked for, and needs no second one', (t) => {
+  const packages = packagesOf(`
+    kernel 1-r0 D:firmware-any
+    firmware 1-r0 p:firmware-any k:9
+    firmware-none 1-r0 p:firmware-any
+  `)
+  t.strictSame(resolved('kernel firmware-none', packages).sort(), ['firmware-none-1-r0', 'kernel-1-r0'])
+  t.ok(resolved('kernel', packages).includes('firmware-1-r0'))
+  t.end()
+})
+
+t.test('what install_if adds may need another choice, and is left out where it fits none', (t) => {
+  const packages = packagesOf(`
+    desktop 1-r0 D:polkit
+    openrc 1-r0
+    polkit 1-r0
+    polkit-elogind 1-r0 p:polkit=1
+    desktop-openrc 1-r0 i:desktop=1-r0 openrc D:polkit-elogind
+    desktop-broken 1-r0 i:desktop D:nowhere
+  `)
+  t.strictSame(resolved('desktop', packages).sort(), ['desktop-1-r0', 'polkit-1-r0'])
+  t.strictSame(resolved('desktop openrc', packages).sort(), [
+    'desktop-1-r0',
+    'desktop-openrc-1-r0',
+    'openrc-1-r0',
+    'polkit-elogind-1-r0',
+  ])
+  t.end()
+})
+
+t.test('what a tagged package needs may come from its repository, which all else leaves alone', (t) => {
+  const packages = [
+    ...packagesOf('app 1-r0 D:lib\nlib 1-r0\nother 1-r0 D:lib'),
+    ...packagesOf('app 2-r0 D:lib>=2\nlib 2-r0\napp-doc 2-r0 i:app=2-r0\nother-doc 1-r0 i:other', 'edge'),
+  ]
+  t.strictSame(resolved('app@edge other', packages).sort(), [
+    'app-2-r0',
+    'app-doc-2-r0',
+    'lib-2-r0',
+    'other-1-r0',
+  ])
+  t.strictSame(resolved('other', packages).sort(), ['lib-1-r0', 'other-1-r0'])
+  t.match(refusal('lib>1.5', packages), /there is: lib-1-r0, lib-2-r0 of @edge\nmake EXTRA_PKGS=lib@edge/)
+  const pinned = [...packagesOf('a 1-r0 D:b\nb 1-r0'), ...packagesOf('b 2-r0', 'edge')]
+  t.strictSame(resolved('a b@edge', pinned), ['b-2-r0', 'a-1-r0'], 'a tag counts for whoever needs the name')
+  t.end()
+})
+
+t.test('a world of hundreds of packages is resolved in a moment, and a hopeless one given up', (t) => {
+  const many = Array.from(
+    { length: 800 },
+    (_, n) => `p${String(n)} 1-r0 D:p${String(n + 1)} so:x${String(n % 50)}`,
+  )
+  const libraries = Array.from({ length: 50 }, (_, n) => `x${String(n)} 1-r0 p:so:x${String(n)}=1`)
+  const packages = packagesOf([...many, ...libraries, 'p800 1-r0'].join('\n'))
+  const startMs = Date.now()
+  t.equal(resolved('p0', packages).length, 851)
+  t.ok(Date.now() - startMs < 2000, `${String(Date.now() - startMs)} ms`)
+  const two = Array.from({ length: 20 }, (_, n) => [
+    `q${String(n)} 1-r0 D:z<1`,
+    `q${String(n)} 2-r0 D:z<1`,
+  ]).flat()
+  const hopeless = packagesOf(
+    [
+      ...two,
+      ...Array.from({ length: 20 }, (_, n) => `u${String(n)} 1-r0\nu${String(n)} 2-r0`),
+      'z 0.5-r0',
+      'last 1-r0 D:z>1',
+      'z 2-r0',
+    ].join('\n'),
+  )
+  const world = [...Array.from({ length: 20 }, (_, n) => `u${String(n)}`), 'q0', 'last'].join(' ')
+  t.match(refusal(world, hopeless), /no package is z|z: two versions|too many ways/)
+  t.ok(Date.now() - startMs < 10_000, `${String(Date.now() - startMs)} ms`)
   t.end()
 })
 
