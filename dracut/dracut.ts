@@ -62,6 +62,9 @@ const PROGRAMS = [
   'uname',
 ]
 
+/** With these the bundled agent loads modules, where it is PID 1. */
+const MODULE_TOOLS = ['kmod', 'modprobe', 'lsmod']
+
 /** What a guest made from this host consists of. */
 export interface DracutTree {
   readonly host: Host
@@ -206,10 +209,11 @@ function guestConfig({ agentInit, kernelVersion, drivers, libraries }: DracutTre
     ...(agentInit ? [] : SYSTEMD_MODULES),
     ...(kernelVersion === '' ? [] : ['kernel-modules']),
   ]
+  const tools = kernelVersion === '' ? [] : MODULE_TOOLS
   return [
     ...NOTHING_OF_THIS_MACHINE,
     `dracutmodules="${modules.join(' ')}"`,
-    `install_items+=" ${[...OS_RELEASE, ...PROGRAMS, ...libraries].join(' ')} "`,
+    `install_items+=" ${[...OS_RELEASE, ...PROGRAMS, ...tools, ...libraries].join(' ')} "`,
     // Just these, with what they need: all modules of a kernel are 100 MB.
     ...(kernelVersion === '' ? [] : [`drivers="${drivers.join(' ')}"`]),
     '',

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, readdirSync, rmSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 
 import { BuildError } from './errors.ts'
 import { report } from './log.ts'
@@ -51,7 +51,7 @@ function main(given: StepArguments): Promise<void> {
     // What has no state of ours beside it was put there by somebody else.
     if (existsSync(output) && readState(output) === undefined) continue
     for (const file of filesOf(output)) rmSync(file, { recursive: true, force: true })
-    rmSync(join(dirname(output), `.${DISTRO}_rootfs.listing`), { force: true })
+    rmSync(join(dirname(output), `.${basename(output)}.listing`), { force: true })
   }
   const left = readdirSync(workspace.workDir).filter((name) => !name.startsWith('.'))
   report('CLEAN', `${DISTRO}: done`, left.length === 0 ? '' : `kept: ${left.join(' ')}`)

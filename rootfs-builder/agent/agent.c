@@ -33,6 +33,7 @@ static _Noreturn void init(void) {
   if (read_line("/etc/hostname", hostname, sizeof hostname) && sethostname(hostname, strlen(hostname)) != 0)
     dprintf(STDOUT_FILENO, "osbuilder-agent: hostname %s: %s\n", hostname, strerror(errno));
   set_environment();
+  load_modules();
   bring_up_loopback();
   catch_signals();
   if (has_kernel_word("osbuilder.shell")) start_shell();

@@ -55,6 +55,7 @@ void take_signals(void);
 void catch_signals(void);
 bool run_program(char **argv, size_t *used);
 void start_shell(void);
+void load_modules(void);
 _Noreturn void power_off(void);
 
 // stage.c: the archive that boots something else.

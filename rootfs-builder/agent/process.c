@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "agent.h"
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -145,6 +146,52 @@ void start_shell(void) {
   execl("/bin/sh", "sh", "-i", (char *)NULL);
   dprintf(STDOUT_FILENO, "osbuilder-agent: /bin/sh: %s\n", strerror(errno));
   _exit(127);
+}
+
+#define MODULES_DIR "/etc/modules-load.d"
+
+/** Most modules that the files of a guest name; what is beyond is not loaded. */
+enum { MODULES_MAX = 256 };
+
+/** Names of modules in a file of modules-load.d(5), added to `argv`; they stay in `text`. */
+static size_t add_module_names(char *text, char **argv, size_t count) {
+  char *next_line = NULL;
+  for (char *line = strtok_r(text, "\n", &next_line); line; line = strtok_r(NULL, "\n", &next_line)) {
+    char *next = NULL, *name = strtok_r(line, " \t", &next);
+    if (name && *name != '#' && *name != ';' && count < MODULES_MAX) argv[count++] = name;
+  }
+  return count;
+}
+
+/** Where PID 1 is systemd it reads these files; here nobody else does, and no udev loads what a device needs. */
+void load_modules(void) {
+  static char *argv[MODULES_MAX + 1] = {"modprobe", "-a", "-b", "-q", "--"};
+  const size_t options = 5;
+  size_t count = options, used = 0;
+  DIR *files = opendir(MODULES_DIR);
+  for (struct dirent *entry; files && (entry = readdir(files));) {
+    char path[512];
+    size_t length = strlen(entry->d_name);
+    if (length < 5 || strcmp(entry->d_name + length - 5, ".conf") != 0) continue;
+    snprintf(path, sizeof path, MODULES_DIR "/%s", entry->d_name);
+    ssize_t size = read_file(path, output + used, OUTPUT_MAX_BYTES - used);
+    if (size < 0) continue;
+    output[used + (size_t)size] = '\0';
+    count = add_module_names(output + used, argv, count);
+    used += (size_t)size + 1;
+    if (used >= OUTPUT_MAX_BYTES) break;
+  }
+  if (files) closedir(files);
+  if (count == options) return;
+  int status = 0;
+  pid_t pid = fork_clean();
+  if (pid == 0) {
+    execvp(argv[0], argv);
+    _exit(127);
+  }
+  if (pid > 0) waitpid(pid, &status, 0);
+  if (pid < 0 || status != 0)
+    dprintf(STDOUT_FILENO, "osbuilder-agent: modprobe: not every module of " MODULES_DIR " is loaded\n");
 }
 
 /** Wait until no child is left: as PID 1 that means no process is left. */

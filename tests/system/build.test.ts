@@ -20,7 +20,7 @@ import t from 'tap'
 
 import { startMirror } from '../mirrors/apt.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
-import { PROJECT, ended, startStep, step } from './user.ts'
+import { asNormalUser, ended, startStep, step } from './user.ts'
 import type { Ended } from './user.ts'
 
 const MINUTE_MS = 60 * 1000
@@ -281,29 +281,16 @@ t.test(
     if (process.geteuid?.() !== 0) return
     const home = join(scratch, 'home')
     const mine = join(home, 'work')
-    const script = userScript(home, mine, Object.entries({ ...GOOD, WORKDIR: mine }))
     cpSync(join(WORKDIR, 'cache'), join(mine, 'cache'), { recursive: true })
     cpSync(join(WORKDIR, '.osbuilder-workdir'), join(mine, '.osbuilder-workdir'))
     execFileSync('chmod', ['755', scratch])
-    execFileSync('chown', ['-R', USER, home])
-    const run = (line: string): ReturnType<typeof spawnSync> =>
-      spawnSync(
-        'setpriv',
-        ['--reuid', USER, '--regid', USER, '--init-groups', 'bash', '--norc', script, line],
-        {
-          encoding: 'utf8',
-          cwd: '/',
-          // What make exported for this test run is not this user's.
-          env: { PATH: process.env['PATH'] },
-          stdio: ['ignore', 'pipe', 'pipe'],
-        },
-      )
-    for (const name of ['rootfs-builder/rootfs', 'image-builder/image', 'initrd-builder/initrd']) {
-      const { status, stderr } = run(name)
-      t.equal(status, 0, `${name}: ${String(stderr)}`)
+    const run = asNormalUser(home, { ...GOOD, WORKDIR: mine })
+    for (const name of ['rootfs', 'image', 'initrd'] as const) {
+      const { status, said } = run(name)
+      t.equal(status, 0, `${name}: ${said}`)
     }
     t.strictSame(digests(mine), wanted, 'as a normal user')
-    t.equal(run('scripts/clean').status, 0, 'the user can remove it all')
+    t.equal(run('clean').status, 0, 'the user can remove it all')
     t.notOk(existsSync(join(mine, 'debian_rootfs')))
   },
 )
@@ -595,36 +582,6 @@ t.test('what is installed elsewhere runs from there', async (t) => {
   t.equal(status, 0, stderr)
   t.ok(existsSync(output))
 })
-
-/** A user of this machine with subordinate ids, made when there is none. */
-const USER = 'osbuilder-test'
-
-function userScript(
-  home: string,
-  workdir: string,
-  variables: readonly (readonly [string, string])[],
-): string {
-  if (spawnSync('id', [USER]).status !== 0) execFileSync('useradd', ['--no-create-home', USER])
-  for (const [file, option] of [
-    ['/etc/subuid', '--add-subuids'],
-    ['/etc/subgid', '--add-subgids'],
-  ] as const) {
-    const has = existsSync(file) && readFileSync(file, 'utf8').includes(`${USER}:`)
-    if (!has) execFileSync('usermod', [option, '500000-565535', USER])
-  }
-  mkdirSync(workdir, { recursive: true })
-  const copy = join(home, 'project')
-  for (const name of ['build', 'node_modules', 'package.json', 'rootfs-builder']) {
-    cpSync(join(PROJECT, name), join(copy, name), { recursive: true })
-  }
-  const script = join(home, 'run')
-  const lines = variables.map(([name, value]) => `export ${name}='${value}'`)
-  writeFileSync(
-    script,
-    ['set -eu', `export HOME='${home}'`, ...lines, `exec node '${copy}'/build/"$1".js`, ''].join('\n'),
-  )
-  return script
-}
 
 function digests(folder: string): string[] {
   return ['kata-containers.img', 'kata-containers-initrd.img'].map((name) =>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { spawn, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 /** The project as the tests run it. */
@@ -81,4 +82,45 @@ export function ended(child: ChildProcess): Promise<Ended> {
       resolve({ status: status ?? 1, stdout, said: `${stdout}${stderr}` })
     })
   })
+}
+
+/** A user of this machine with subordinate ids, made when there is none. */
+export const NORMAL_USER = 'osbuilder-test'
+
+/**
+ * Copy the project into a folder of a normal user's, and return how that user runs a step there.
+ *
+ * `home` and all in it becomes the user's. Only root can do this.
+ */
+export function asNormalUser(home: string, variables: Variables): (name: StepName) => Ended {
+  if (spawnSync('id', [NORMAL_USER]).status !== 0) execFileSync('useradd', ['--no-create-home', NORMAL_USER])
+  for (const [file, option] of [
+    ['/etc/subuid', '--add-subuids'],
+    ['/etc/subgid', '--add-subgids'],
+  ] as const) {
+    const has = existsSync(file) && readFileSync(file, 'utf8').includes(`${NORMAL_USER}:`)
+    if (!has) execFileSync('usermod', [option, '500000-565535', NORMAL_USER])
+  }
+  const copy = join(home, 'project')
+  mkdirSync(copy, { recursive: true })
+  for (const name of ['build', 'node_modules', 'package.json', 'rootfs-builder', 'dracut']) {
+    cpSync(join(PROJECT, name), join(copy, name), { recursive: true })
+  }
+  const script = join(home, 'run')
+  const lines = Object.entries({ ...variables, HOME: home }).map(
+    ([name, value]) => `export ${name}='${value}'`,
+  )
+  writeFileSync(script, ['set -eu', ...lines, `exec node '${copy}'/build/"$1"`, ''].join('\n'))
+  execFileSync('chown', ['-R', NORMAL_USER, home])
+  const ids = ['--reuid', NORMAL_USER, '--regid', NORMAL_USER, '--init-groups']
+  return (name) => {
+    const { status, stdout, stderr } = spawnSync('setpriv', [...ids, 'bash', '--norc', script, STEPS[name]], {
+      encoding: 'utf8',
+      cwd: '/',
+      // What make exported for this test run is not this user's.
+      env: { PATH: process.env['PATH'] },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    return { status: status ?? 1, stdout, said: `${stdout}${stderr}` }
+  }
 }
