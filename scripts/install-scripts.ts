@@ -23,7 +23,7 @@ DESTDIR is put before INSTALL_DIR, the folder that gets the scripts.
 const ROOMS = ['scripts', 'rootfs-builder', 'image-builder', 'initrd-builder']
 
 /** Data beside the sources that the steps read, by its ending. */
-const DATA = /\.(c|h|gpg)$/
+const DATA = /\.(c|h|gpg|pub)$/
 
 /** Commands by the names upstream's scripts have, without their ending. */
 const COMMANDS = {
