@@ -6,6 +6,7 @@ import { thisHost } from '../dracut/host.ts'
 import { hostArch, oneOf } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { alpine } from './alpine/distro.ts'
+import { parseExtra } from './bootstrap/apk/extra.ts'
 import { debian } from './debian/distro.ts'
 import type { Distro, Release } from './distro.ts'
 import { ubuntu } from './ubuntu/distro.ts'
@@ -42,6 +43,20 @@ export function checkChoice(settings: Settings): string[] {
     ...(distro.initModes.includes(settings.AGENT_INIT ? 'agent' : 'systemd')
       ? []
       : [wrongInit(distro, settings.AGENT_INIT)]),
+    ...repositoryProblems(distro, settings),
+  ]
+}
+
+/** Problems of the settings that only apk's repositories have. */
+function repositoryProblems(distro: Distro, settings: Settings): string[] {
+  if (distro.packageManager === 'apk') {
+    const wrong = settings.REPO_EXTRA.filter((word) => parseExtra(word) === undefined)
+    return wrong.map((word) => `REPO_EXTRA=${word}: expected http://… or @tag=http://…`)
+  }
+  const where = `is for distros with apk; ${distro.name} has ${distro.packageManager}`
+  return [
+    ...(settings.REPO_KEY === '' ? [] : [`REPO_KEY=${settings.REPO_KEY}: ${where}, type REPO_KEYRING=…`]),
+    ...(settings.REPO_EXTRA.length === 0 ? [] : [`REPO_EXTRA=${settings.REPO_EXTRA.join(' ')}: ${where}`]),
   ]
 }
 

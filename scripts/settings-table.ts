@@ -168,13 +168,25 @@ export const SETTINGS = {
     group: 'rootfs',
     type: 'words',
     default: 'main',
-    help: 'Components of an apt repository',
+    help: 'Components of an apt or apk repository',
   },
   REPO_KEYRING: {
     group: 'rootfs',
     type: 'path',
     default: '',
-    help: "OpenPGP keyring that signs the mirror (default: the distro's own)",
+    help: "Keyring that signs the mirror; for apk a folder (default: the distro's)",
+  },
+  REPO_KEY: {
+    group: 'rootfs',
+    type: 'path',
+    default: '',
+    help: 'One more key of an apk repository, or a folder of *.rsa.pub files',
+  },
+  REPO_EXTRA: {
+    group: 'rootfs',
+    type: 'words',
+    default: '',
+    help: 'More apk repositories: URL, or @tag=URL for packages named name@tag',
   },
   REFRESH: {
     group: 'rootfs',

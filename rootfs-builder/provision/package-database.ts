@@ -2,7 +2,7 @@
 import { empty, remove } from '../guest.ts'
 import type { ProvisionContext } from './context.ts'
 
-/** Folders of dpkg, apt and rpm that only their own tools read. */
+/** Folders of dpkg, apt, rpm and apk that only their own tools read. */
 const DATABASES = [
   'var/lib/dpkg',
   'var/lib/apt',
@@ -10,6 +10,9 @@ const DATABASES = [
   'var/cache/debconf',
   'var/lib/rpm',
   'usr/lib/sysimage/rpm',
+  'lib/apk/db',
+  'usr/lib/apk/db',
+  'var/cache/apk',
 ]
 
 /** Drop the package databases when asked; the manifest beside the rootfs has been told their content. */

@@ -238,9 +238,11 @@ export interface PublishOptions {
 }
 
 /** A repository laid out as Alpine's, on 127.0.0.1. */
-export async function startRepository(): Promise<Repository> {
+export async function startRepository(
+  keyName: string = 'test@example.invalid-1.rsa.pub',
+): Promise<Repository> {
   const folder = mkdtempSync(join(tmpdir(), 'osbuilder-alpine-'))
-  const key = makeKey('test@example.invalid-1.rsa.pub')
+  const key = makeKey(keyName)
   const keyring = join(folder, 'keys')
   mkdirSync(keyring)
   writeFileSync(join(keyring, key.name), key.pem)

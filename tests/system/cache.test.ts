@@ -108,6 +108,9 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   REPO_URL: { value: otherMirror.url, builds: 'nothing' },
   REPO_COMPONENTS: { value: 'main contrib', builds: 'rootfs' },
   REPO_KEYRING: { value: join(scratch, 'same-keys.gpg'), builds: 'nothing' },
+  // Debian's own repositories take neither: distros.test.ts.
+  REPO_KEY: 'elsewhere',
+  REPO_EXTRA: 'elsewhere',
   REFRESH: { value: 'always', builds: 'nothing' },
   KERNEL_MODULES_DIR: { value: join(scratch, '6.2.0'), builds: 'rootfs' },
   GUEST_HOOKS_TARBALL: { value: join(scratch, 'other.tar'), builds: 'rootfs' },

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawn } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -148,6 +148,42 @@ t.test('alpine: another list of packages fetches only those that are new', async
       .sort(),
     ['APKINDEX.tar.gz', 'docs-1.0-r0.apk', 'iptables-doc-1.8.11-r1.apk'],
   )
+})
+
+t.test('alpine: a tagged repository with a key of its own serves what is asked of it', async (t) => {
+  const other = await startRepository('other@example.invalid-1.rsa.pub')
+  t.teardown(() => other.close())
+  const file = { name: 'usr/share/hello', content: 'hello' }
+  await other.publish([
+    { name: 'hello', depends: ['busybox', 'libhello'], files: [file] },
+    { name: 'libhello' },
+    { name: 'iptables', version: '9-r0' },
+  ])
+  const workdir = join(WORKDIR, '..', 'test-tagged')
+  const url = `${other.url}/v3.22/main`
+  const settings = { ...ALPINE, WORKDIR: workdir, REPO_EXTRA: `@other=${url}`, REPO_KEY: other.keyring }
+  const refused = await makeAsync('rootfs', { ...settings, EXTRA_PKGS: 'hello' })
+  t.match(refused.said, /no package is hello[^]*hello-1.0-r0 of @other[^]*EXTRA_PKGS=hello@other/)
+  const built = await makeAsync('rootfs', { ...settings, EXTRA_PKGS: 'hello@other' })
+  t.equal(built.status, 0, built.said)
+  const read = (path: string): string => readFileSync(join(workdir, 'alpine_rootfs', path), 'utf8')
+  t.match(read('lib/apk/db/installed'), /^P:hello\n[^]*^s:other$/m)
+  t.match(read('lib/apk/db/installed'), /^P:libhello$/m)
+  t.match(read('lib/apk/db/installed'), /^P:iptables\nV:1.8/m)
+  t.match(read('etc/apk/world'), /^hello@other$/m)
+  t.equal(read('etc/apk/repositories'), `https://dl-cdn.alpinelinux.org/alpine/v3.22/main\n@other ${url}\n`)
+  t.strictSame(readdirSync(join(workdir, 'alpine_rootfs/etc/apk/keys')), [
+    'other@example.invalid-1.rsa.pub',
+    'test@example.invalid-1.rsa.pub',
+  ])
+  const bare = await makeAsync('rootfs', { ...ALPINE, WORKDIR: workdir, KEEP_PACKAGE_DB: 'no' })
+  t.equal(bare.status, 0, bare.said)
+  t.notOk(existsSync(join(workdir, 'alpine_rootfs/lib/apk/db')))
+  const wrong = await makeAsync('rootfs', { ...settings, REPO_EXTRA: 'ftp://x' })
+  t.match(wrong.said, /REPO_EXTRA=ftp:\/\/x: expected http:\/\/… or @tag=http:\/\/…/)
+  const debian = await makeAsync('rootfs', { ...COMMON, DISTRO: 'debian', REPO_KEY: '/x', REPO_EXTRA: url })
+  t.match(debian.said, /2 problems[^]*REPO_KEY=\/x: is for distros with apk; debian has apt[^]*REPO_EXTRA=/)
+  rmSync(workdir, { recursive: true, force: true })
 })
 
 t.test('alpine: with systemd it is refused before anything is fetched', async (t) => {

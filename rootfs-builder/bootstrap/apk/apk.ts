@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { join } from 'node:path'
 
-import { fingerprint } from '../../../scripts/digest.ts'
+import { fingerprint, sha256 } from '../../../scripts/digest.ts'
 import { remembered } from '../../../scripts/mirror-memory.ts'
 import type { Asked } from '../../../scripts/mirror-memory.ts'
 import { PROJECT_ROOT } from '../../../scripts/paths.ts'
@@ -10,6 +10,7 @@ import { apkPackages } from '../../packages.ts'
 import type { BasePlan, PlanRequest } from '../plan.ts'
 import { bootstrapApk } from './bootstrap.ts'
 import { parseDependency } from './dependency.ts'
+import { parseExtra, repositoryLine } from './extra.ts'
 import { fetchApkIndex, parseIndex } from './index.ts'
 import type { ApkPackage, Repository } from './index.ts'
 import { resolvePackages } from './resolve.ts'
@@ -28,9 +29,15 @@ export async function planApk({ settings, choice, packages, cacheDir }: PlanRequ
   const apkArch = distro.arches[arch] ?? arch
   const repositoriesOf = (mirror: string): string[] =>
     settings.REPO_COMPONENTS.map((component) => `${mirror}/${release.path ?? release.name}/${component}`)
-  const repositories = repositoriesOf(settings.REPO_URL || mirrorOf(distro, arch)).map((url) => ({ url }))
-  const keyring = settings.REPO_KEYRING || join(PROJECT_ROOT, 'rootfs-builder', distro.keyring)
-  const keys = readKeys(keyring)
+  const extra = settings.REPO_EXTRA.map(parseExtra).filter((one) => one !== undefined)
+  const own = repositoriesOf(settings.REPO_URL || mirrorOf(distro, arch)).map((url): Repository => ({ url }))
+  const repositories = [...own, ...extra]
+  const keys: Keys = new Map([
+    ...(settings.REPO_KEYRING === ''
+      ? readKeys(join(PROJECT_ROOT, 'rootfs-builder', distro.keyring), distro.name)
+      : readKeys(settings.REPO_KEYRING, 'REPO_KEYRING')),
+    ...(settings.REPO_KEY === '' ? [] : readKeys(settings.REPO_KEY, 'REPO_KEY')),
+  ])
   const resolved = await resolve({
     repositories,
     arch: apkArch,
@@ -43,7 +50,7 @@ export async function planApk({ settings, choice, packages, cacheDir }: PlanRequ
     parseIndex(fields.join('\n'), repository),
   )
   const epochSeconds = Math.max(0, ...chosen.map(({ builtSeconds }) => builtSeconds))
-  const guestSources = repositoriesOf(mirrorOf(distro, arch))
+  const guestSources = [...repositoriesOf(mirrorOf(distro, arch)), ...extra.map(repositoryLine)]
   return {
     inputs: {
       arch: apkArch,
@@ -51,6 +58,8 @@ export async function planApk({ settings, choice, packages, cacheDir }: PlanRequ
       // Whichever mirror serves them and whoever's key proves them: the digests say what they are.
       packages: chosen.map(({ name, version, checksum }) => `${name}-${version} ${checksum}`),
       repositories: guestSources,
+      // These go into the guest.
+      keys: pemOf(keys).map(([name, pem]) => `${name} ${sha256(pem)}`),
     },
     code: ['rootfs-builder/bootstrap', 'rootfs-builder/bootstrap/apk'],
     tools: ['tar'],
@@ -84,7 +93,7 @@ interface ResolveRequest {
 async function resolve(request: ResolveRequest): Promise<Resolved> {
   const { repositories, arch, keys, world, cacheDir, refresh } = request
   const key = fingerprint({
-    repositories: repositories.map(({ url }) => url),
+    repositories: repositories.map(repositoryLine),
     arch,
     world,
     keys: pemOf(keys),

@@ -4,7 +4,7 @@ import { posix } from 'node:path'
 
 import { pack } from 'tar-stream'
 
-import { makeFolder, writeText } from '../../guest.ts'
+import { exists, makeFolder, writeText } from '../../guest.ts'
 import type { Guest } from '../../guest.ts'
 import type { InstalledFile, Installation } from './install.ts'
 import type { PackageFacts } from './package.ts'
@@ -35,7 +35,10 @@ export async function writeDatabase(
   write('etc/apk/world', [...facts.world].sort())
   write('etc/apk/repositories', facts.repositories)
   write('etc/apk/arch', [facts.arch])
-  for (const [name, text] of facts.keys) writeText(guest, `etc/apk/keys/${name}`, text)
+  for (const [name, text] of facts.keys) {
+    // A package that brings the key stays the owner of its file.
+    if (!exists(guest, `etc/apk/keys/${name}`)) writeText(guest, `etc/apk/keys/${name}`, text)
+  }
   const paragraphs = packages.map((open) => [
     ...open.item.fields,
     ...(open.replaces.length === 0 ? [] : [`r:${open.replaces.map(({ text }) => text).join(' ')}`]),

@@ -14,9 +14,10 @@ export type Keys = ReadonlyMap<string, KeyObject>
 /**
  * The keys of a folder of `*.rsa.pub` files, or of one such file.
  *
+ * @param from setting or distro that names the path, for errors
  * @throws BuildError E_INPUT when there is none
  */
-export function readKeys(path: string): Keys {
+export function readKeys(path: string, from: string): Keys {
   let files: string[]
   try {
     files = statSync(path).isDirectory()
@@ -25,12 +26,13 @@ export function readKeys(path: string): Keys {
           .map((name) => join(path, name))
       : [path]
   } catch (error) {
-    throw new BuildError('E_INPUT', `REPO_KEYRING=${path}: cannot be read (${errnoOf(error) ?? ''})`, {
+    throw new BuildError('E_INPUT', `${from}=${path}: cannot be read (${errnoOf(error) ?? ''})`, {
+      hint: 'give the folder with the keys of the repository, or one such file',
       cause: error,
     })
   }
   if (files.length === 0) {
-    throw new BuildError('E_INPUT', `REPO_KEYRING=${path}: has no *.rsa.pub files in it`, {
+    throw new BuildError('E_INPUT', `${from}=${path}: has no *.rsa.pub files in it`, {
       hint: 'give the folder with the keys of the repository, or one such file',
     })
   }
@@ -41,7 +43,10 @@ function readKey(file: string): KeyObject {
   try {
     return createPublicKey(readFileSync(file))
   } catch (error) {
-    throw new BuildError('E_INPUT', `${file}: is no public key in PEM form`, { cause: error })
+    throw new BuildError('E_INPUT', `${file}: is no public key in PEM form`, {
+      hint: 'the key of a repository is a *.rsa.pub file that begins with BEGIN PUBLIC KEY',
+      cause: error,
+    })
   }
 }
 
@@ -95,6 +100,6 @@ export async function checkSignature(
 function refused(name: string, why: string, keys: Keys): BuildError {
   return new BuildError('E_SIGNATURE', `${name}: not signed by a key of the repository`, {
     because: [why, `known keys: ${[...keys.keys()].join(', ')}`],
-    hint: 'check REPO_URL; for a repository of your own set REPO_KEYRING to the folder of its *.rsa.pub keys',
+    hint: "check REPO_URL; for a repository of your own set REPO_KEYRING, or REPO_KEY beside the distro's keys",
   })
 }
