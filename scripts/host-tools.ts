@@ -96,6 +96,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'uidmap', dnf: 'shadow-utils', apk: 'shadow-uidmap' },
   },
   {
+    tool: 'newgidmap',
+    why: 'lets a normal user build with several groups',
+    targets: ['rootfs', 'dracut', 'image', 'initrd'],
+    packages: { apt: 'uidmap', dnf: 'shadow-utils', apk: 'shadow-uidmap' },
+  },
+  {
     tool: 'tar',
     why: 'stores and restores the base tree',
     targets: ['rootfs', 'kernel'],

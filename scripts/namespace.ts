@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { userInfo } from 'node:os'
 
 import { BuildError, errnoOf } from './errors.ts'
@@ -28,63 +28,174 @@ export function isRoot(): boolean {
 /** Ids a distro's packages may own files with, without root: Debian policy reserves up to 65534. */
 const NEEDED_IDS = 65535
 
+/** Ids a new range is proposed with, and the lowest it begins at. Source: login.defs(5), SUB_UID_COUNT and SUB_UID_MIN. */
+const NEW_RANGE = { count: 65536, least: 100000 } as const
+
+/** What of this host decides whether a normal user gets a namespace with several owners. */
+export interface NamespaceFacts {
+  readonly username: string
+  readonly uid: number
+  /** Content of /etc/subuid and /etc/subgid; empty where there is no such file. Source: subuid(5). */
+  readonly subuid: string
+  readonly subgid: string
+  /** Path of newuidmap, and whether it may act for root. */
+  readonly newuidmap: { readonly path: string; readonly isSetuid: boolean }
+  /** Switches of the kernel; undefined where this one has no such switch. */
+  readonly apparmorRestricts: number | undefined
+  readonly unprivilegedClone: number | undefined
+  readonly maxUserNamespaces: number | undefined
+  /** True when the kernel has user namespaces at all. */
+  readonly kernelHasThem: boolean
+}
+
+/** The facts of this host, for the user who calls. */
+export function namespaceFacts(newuidmap: string): NamespaceFacts {
+  const uid = process.getuid?.() ?? -1
+  return {
+    username: usernameOf(uid),
+    uid,
+    subuid: readWhole('/etc/subuid') ?? '',
+    subgid: readWhole('/etc/subgid') ?? '',
+    newuidmap: {
+      path: newuidmap,
+      isSetuid: ((statSync(newuidmap, { throwIfNoEntry: false })?.mode ?? 0) & 0o4000) !== 0,
+    },
+    apparmorRestricts: readNumber('/proc/sys/kernel/apparmor_restrict_unprivileged_userns'),
+    unprivilegedClone: readNumber('/proc/sys/kernel/unprivileged_userns_clone'),
+    maxUserNamespaces: readNumber('/proc/sys/user/max_user_namespaces'),
+    kernelHasThem: existsSync('/proc/self/ns/user'),
+  }
+}
+
+/** An id that has no name, as in many containers, may still have ranges by its number. */
+function usernameOf(uid: number): string {
+  try {
+    return userInfo().username
+  } catch {
+    return String(uid)
+  }
+}
+
 /**
- * Explain why this user cannot have a user namespace with several owners.
+ * The error for a user without enough subordinate ids, or undefined.
  *
- * @throws BuildError E_PERMISSION naming the missing thing and the command that grants it
+ * unshare takes a range that is too small without a word; the build would fail at the first file of
+ * an owner beyond it.
  */
-export function explainNoNamespace(detail: string): never {
-  const { username } = userInfo()
-  for (const file of ['/etc/subuid', '/etc/subgid']) {
-    if (subordinateIds(file, username) >= NEEDED_IDS) continue
-    const option = file === '/etc/subuid' ? '--add-subuids' : '--add-subgids'
-    throw new BuildError(
-      'E_PERMISSION',
-      `${file}: user ${username} has no range of ${String(NEEDED_IDS)} ids`,
-      {
-        because: ['a rootfs has files of several owners; without root they come from this range'],
-        hint: `sudo usermod ${option} 100000-165535 ${username}`,
-      },
-    )
-  }
-  const restricted = readNumber('/proc/sys/kernel/apparmor_restrict_unprivileged_userns') === 1
-  if (restricted) {
-    throw new BuildError('E_PERMISSION', 'AppArmor on this host forbids user namespaces to normal users', {
+export function missingIds(facts: NamespaceFacts): BuildError | undefined {
+  const files = [
+    { file: '/etc/subuid', text: facts.subuid, option: '--add-subuids' },
+    { file: '/etc/subgid', text: facts.subgid, option: '--add-subgids' },
+  ].filter(({ text }) => firstRange(text, facts) < NEEDED_IDS)
+  if (files.length === 0) return undefined
+  const options = files.map(({ text, option }) => `${option} ${freeRange(text)}`)
+  const small = files.filter(({ text }) => firstRange(text, facts) > 0)
+  return new BuildError(
+    'E_PERMISSION',
+    `${files.map(({ file }) => file).join(' and ')}: user ${facts.username} has no range of ${String(NEEDED_IDS)} ids`,
+    {
+      because: [
+        'a rootfs has files of several owners; without root they come from this range',
+        // The first range of a user is the one that is taken, whatever follows.
+        ...small.map(
+          ({ file }) =>
+            `the range that ${file} has for ${facts.username} is too small: remove its line first`,
+        ),
+      ],
+      hint: `sudo usermod ${options.join(' ')} ${facts.username}`,
+    },
+  )
+}
+
+/** Size of the user's first range: the one that unshare --map-auto takes. 0 when there is none. */
+function firstRange(text: string, { username, uid }: NamespaceFacts): number {
+  const row = rangesOf(text).find(({ owner }) => owner === username || owner === String(uid))
+  return row?.count ?? 0
+}
+
+/** A range that no user has yet. */
+function freeRange(text: string): string {
+  const start = Math.max(NEW_RANGE.least, ...rangesOf(text).map((row) => row.start + row.count))
+  return `${String(start)}-${String(start + NEW_RANGE.count - 1)}`
+}
+
+function rangesOf(text: string): { owner: string; start: number; count: number }[] {
+  return text
+    .split('\n')
+    .map((line) => line.split(':'))
+    .filter((fields) => fields.length === 3)
+    .map(([owner = '', start, count]) => ({ owner, start: Number(start), count: Number(count) }))
+}
+
+/**
+ * The error for a user whom this host gives no user namespace: the exact missing thing, and the command
+ * that grants it.
+ *
+ * @param detail what unshare said
+ */
+export function namespaceError(facts: NamespaceFacts, detail: string): BuildError {
+  const ids = missingIds(facts)
+  if (ids !== undefined) return ids
+  const refusal = refusalOf(facts, detail)
+  if (refusal === undefined) {
+    return new BuildError('E_PERMISSION', 'no user namespace could be made', {
       because: [detail],
-      hint: 'sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0    or build with sudo -E make',
+      hint: 'sudo -E make …    builds as root instead',
     })
   }
-  if (readNumber('/proc/sys/kernel/unprivileged_userns_clone') === 0) {
-    throw new BuildError('E_PERMISSION', 'this host forbids user namespaces to normal users', {
-      hint: 'sudo sysctl kernel.unprivileged_userns_clone=1    or build with sudo -E make',
-    })
-  }
-  throw new BuildError('E_PERMISSION', 'no user namespace could be made', {
-    because: [detail],
-    hint: 'sudo -E make …    builds as root instead',
+  return new BuildError('E_PERMISSION', refusal.message, {
+    because: [detail].filter((line) => line !== ''),
+    hint: `${refusal.command}    or build with sudo -E make`,
   })
 }
 
-function subordinateIds(file: string, username: string): number {
-  let text: string
+function refusalOf(facts: NamespaceFacts, detail: string): { message: string; command: string } | undefined {
+  const { newuidmap } = facts
+  if (!facts.kernelHasThem) {
+    return {
+      message: 'the kernel of this host has no user namespaces (CONFIG_USER_NS)',
+      command: 'boot a kernel that has them',
+    }
+  }
+  if (facts.maxUserNamespaces === 0) {
+    return {
+      message: 'this host allows no user namespaces: user.max_user_namespaces is 0',
+      command: 'sudo sysctl user.max_user_namespaces=15000',
+    }
+  }
+  if (facts.unprivilegedClone === 0) {
+    return {
+      message: 'this host forbids user namespaces to normal users: kernel.unprivileged_userns_clone is 0',
+      command: 'sudo sysctl kernel.unprivileged_userns_clone=1',
+    }
+  }
+  if (/new[ug]idmap:/.test(detail) && !newuidmap.isSetuid) {
+    return {
+      message: `${newuidmap.path}: has no right to map the ids of /etc/subuid`,
+      command: `sudo chmod u+s ${newuidmap.path} ${newuidmap.path.replace(/newuidmap$/, 'newgidmap')}`,
+    }
+  }
+  if (facts.apparmorRestricts === 1) {
+    return {
+      message:
+        'AppArmor on this host forbids user namespaces to normal users: kernel.apparmor_restrict_unprivileged_userns is 1',
+      command: 'sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0',
+    }
+  }
+  return undefined
+}
+
+function readWhole(file: string): string | undefined {
   try {
-    text = readFileSync(file, 'utf8')
+    return readFileSync(file, 'utf8')
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return 0
+    if (errnoOf(error) === 'ENOENT') return undefined
     throw error
   }
-  const rows = text.split('\n').map((line) => line.split(':'))
-  const counts = rows
-    .filter(([name]) => name === username || name === String(process.getuid?.() ?? -1))
-    .map(([, , count]) => Number(count))
-  return Math.max(0, ...counts)
 }
 
 function readNumber(file: string): number | undefined {
-  try {
-    return Number(readFileSync(file, 'utf8'))
-  } catch {
-    // The file exists only on kernels that have the switch.
-    return undefined
-  }
+  const text = readWhole(file)
+  // The file exists only on kernels that have the switch.
+  return text === undefined ? undefined : Number(text)
 }

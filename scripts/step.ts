@@ -3,7 +3,7 @@ import minimist from 'minimist'
 
 import { BuildError, errnoOf } from './errors.ts'
 import { reportError } from './log.ts'
-import { USER_NAMESPACE, explainNoNamespace, isRoot } from './namespace.ts'
+import { USER_NAMESPACE, isRoot, missingIds, namespaceError, namespaceFacts } from './namespace.ts'
 import { cleanUpOnSignals } from './temporary.ts'
 
 export interface StepArguments {
@@ -82,12 +82,17 @@ function parseFlags(step: Step, argv: readonly string[]): StepArguments {
 
 /** Start this very step again as root of a user namespace, and return its exit status. */
 async function inUserNamespace(): Promise<number> {
-  const { capture, requireTools, startBackground } = await import('./run.ts')
-  requireTools(['unshare', 'newuidmap', 'newgidmap'])
+  const { capture, findTool, requireTools, startBackground } = await import('./run.ts')
+  requireTools(['setpriv', 'unshare', 'newuidmap', 'newgidmap'])
+  const facts = namespaceFacts(findTool('newuidmap') ?? 'newuidmap')
+  const problem = missingIds(facts)
+  if (problem !== undefined) throw problem
   try {
     await capture([...USER_NAMESPACE, 'true'])
   } catch (error) {
-    explainNoNamespace(error instanceof BuildError ? error.because.join(' ') : String(error))
+    const said =
+      error instanceof BuildError ? error.because.filter((line) => !line.startsWith('command:')) : []
+    throw namespaceError(facts, said.join(' ') || String(error))
   }
   const command = [
     'setpriv',

@@ -12,6 +12,8 @@ import {
 import { mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
+import { errnoOf } from './errors.ts'
+
 /**
  * What this process has begun and not finished; removed when it fails or is interrupted.
  * What a killed process left behind is found by its name and removed by the next one.
@@ -38,7 +40,16 @@ export function removeStale(folder: string): void {
     const match = NAME.exec(name)
     if (match === null || processName(Number(match[1])) === `${String(match[1])}-${String(match[2])}`)
       continue
-    rmSync(join(folder, name), { recursive: true, force: true })
+    removeOwn(join(folder, name))
+  }
+}
+
+/** A step without the owners of a rootfs leaves what it may not remove to the next one that has them. */
+function removeOwn(path: string): void {
+  try {
+    rmSync(path, { recursive: true, force: true })
+  } catch (error) {
+    if (!['EACCES', 'EPERM'].includes(errnoOf(error) ?? '')) throw error
   }
 }
 
