@@ -161,7 +161,7 @@ export const SETTINGS = {
     group: 'rootfs',
     type: 'path',
     default: '',
-    help: "Keyring that signs the mirror; for apk a folder (default: the distro's)",
+    help: "Keyring that signs the mirror; for apk a folder (default: distro's)",
   },
   REPO_KEY: {
     group: 'rootfs',
