@@ -285,7 +285,8 @@ t.test('a distro is begun from the template, filled in, and builds', async (t) =
   t.teardown(() => {
     rmSync(project, { recursive: true, force: true })
   })
-  // What git knows of, so that nothing of this checkout is changed; and what npm has installed.
+  // What git knows of, so that nothing of this checkout is changed; and what npm has installed, which
+  // its make takes for new as long as package.json keeps its time.
   execFileSync(
     'bash',
     [
@@ -293,7 +294,7 @@ t.test('a distro is begun from the template, filled in, and builds', async (t) =
       '-euo',
       'pipefail',
       '-c',
-      'git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"; ln -s "$PWD/node_modules" "$1/node_modules"',
+      'git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents --preserve=timestamps -t "$1"; ln -s "$PWD/node_modules" "$1/node_modules"',
       'bash',
       project,
     ],
