@@ -150,7 +150,12 @@ async function planImage(settings: ImageSettings, rootfs: SourceRootfs): Promise
   const blockSizeBytes = Number(settings.BLOCK_SIZE) as 1024 | 2048 | 4096
   const overhead = overheadBytes(!settings.SKIP_DAX_HEADER)
   const neededBytes =
-    overhead + minimumExt4Bytes(entries, { blockSizeBytes, freeBytes: (settings.ROOT_FREE_SPACE ?? 0) * MIB })
+    overhead +
+    minimumExt4Bytes(entries, {
+      blockSizeBytes,
+      freeBytes: (settings.ROOT_FREE_SPACE ?? 0) * MIB,
+      epochSeconds: rootfs.epochSeconds,
+    })
   const imageBytes = imageSize(settings, neededBytes)
   const layout = layoutImage({ imageBytes, daxHeader: !settings.SKIP_DAX_HEADER, diskSignature })
   const plan = planExt4(entries, {

@@ -77,6 +77,8 @@ export interface MinimumRequest {
   readonly freeBytes: number
   readonly reservedPercent?: number
   readonly inodeCount?: number
+  /** Clock of what the filesystem adds; no size depends on it. */
+  readonly epochSeconds?: number
 }
 
 /**
@@ -88,8 +90,8 @@ export interface MinimumRequest {
  * @throws BuildError E_INPUT when ext4 cannot store the tree, E_CONFIG when no size is large enough
  */
 export function minimumExt4Bytes(entries: readonly TreeEntry[], request: MinimumRequest): number {
-  const { blockSizeBytes, inodeCount, reservedPercent = DEFAULT_RESERVED_PERCENT } = request
-  const nodes = listNodes(entries, { blockSizeBytes, epochSeconds: 0 })
+  const { blockSizeBytes, inodeCount, reservedPercent = DEFAULT_RESERVED_PERCENT, epochSeconds = 0 } = request
+  const nodes = listNodes(entries, { blockSizeBytes, epochSeconds })
   const demands = nodes.map(({ demand }) => demand)
   const wantedBlocks = Math.ceil(request.freeBytes / blockSizeBytes)
   const fits = (blockCount: number): boolean => {

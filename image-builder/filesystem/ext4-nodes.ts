@@ -53,7 +53,27 @@ export interface NodeRequest {
  *
  * @throws BuildError E_INPUT when the entries are no tree, or hold what ext4 cannot store
  */
-export function listNodes(entries: readonly TreeEntry[], request: NodeRequest): TreeNode[] {
+export function listNodes(entries: readonly TreeEntry[], request: NodeRequest): readonly TreeNode[] {
+  const known = listed.get(entries)
+  if (
+    known !== undefined &&
+    known.request.blockSizeBytes === request.blockSizeBytes &&
+    known.request.epochSeconds === request.epochSeconds
+  ) {
+    return known.nodes
+  }
+  const nodes = makeNodes(entries, request)
+  listed.set(entries, { request, nodes })
+  return nodes
+}
+
+/** Finding the smallest size and planning for it ask for the nodes of the same tree. */
+const listed = new WeakMap<
+  readonly TreeEntry[],
+  { readonly request: NodeRequest; readonly nodes: readonly TreeNode[] }
+>()
+
+function makeNodes(entries: readonly TreeEntry[], request: NodeRequest): TreeNode[] {
   const drafts = draftNodes(withLostAndFound(entries, request))
   const nodes = drafts.map((draft) => finishNode(draft, request.blockSizeBytes))
   const isDirectory = (node: TreeNode): boolean => node.entry.type === 'directory'
