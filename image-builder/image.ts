@@ -26,7 +26,7 @@ import type { StepArguments } from '../scripts/step.ts'
 import { withTemporary } from '../scripts/temporary.ts'
 import { withEntries } from '../scripts/tree.ts'
 import { openWorkspace, removeLeftovers } from '../scripts/workspace.ts'
-import { withXattrs } from '../scripts/xattrs.ts'
+import { readXattrs, withXattrs } from '../scripts/xattrs.ts'
 import { minimumExt4Bytes, planExt4 } from './filesystem/ext4-plan.ts'
 import type { Ext4Plan } from './filesystem/ext4-plan.ts'
 import { writeExt4 } from './filesystem/ext4.ts'
@@ -95,6 +95,9 @@ async function main(given: StepArguments): Promise<void> {
     report('IMAGE', basename(output), 'unchanged')
     return
   }
+  // Asked for now, they are there when the plan needs them.
+  const xattrs = readXattrs(rootfs.folder)
+  xattrs.catch(() => undefined)
   checkSource(settings, rootfs)
   await withLock(workspace, output, 'exclusive', () =>
     withLock(workspace, rootfs.folder, 'shared', async () => {
@@ -103,7 +106,7 @@ async function main(given: StepArguments): Promise<void> {
         // Its thread starts while the image is planned.
         const hash = hashBehind(temporary)
         try {
-          const image = await planImage(chosen, rootfs)
+          const image = await planImage(chosen, rootfs, xattrs)
           const digest = await writeImage(temporary, image, hash)
           const result = describeImage(temporary, digest, image, rootfs)
           const manifest = {
@@ -140,11 +143,15 @@ interface PlannedImage {
 }
 
 /** Decide every byte's place: the smallest size the rules allow, computed once. */
-async function planImage(settings: ImageSettings, rootfs: SourceRootfs): Promise<PlannedImage> {
-  const additions = commonAdditions(rootfs.entries, rootfs.epochSeconds)
-  const entries = withEntries(await withXattrs(rootfs.folder, rootfs.entries), additions)
+async function planImage(
+  settings: ImageSettings,
+  rootfs: SourceRootfs,
+  xattrs: ReturnType<typeof readXattrs>,
+): Promise<PlannedImage> {
   // Everything that must differ between two images and be the same for one follows from its content.
   const seed = contentFingerprint(rootfs, { ...settings })
+  const additions = commonAdditions(rootfs.entries, rootfs.epochSeconds)
+  const entries = withEntries(await withXattrs(rootfs.folder, rootfs.entries, xattrs), additions)
   const uuid = uuidFrom(`${seed} filesystem`)
   const diskSignature = parseInt(sha256(`${seed} disk`).slice(0, 8), 16)
   const blockSizeBytes = Number(settings.BLOCK_SIZE) as 1024 | 2048 | 4096
@@ -201,7 +208,9 @@ async function writeImage(file: string, { layout, plan }: PlannedImage, hash: Ha
     ftruncateSync(descriptor, layout.imageBytes)
     for (const piece of layout.pieces)
       writeSync(descriptor, piece.bytes, 0, piece.bytes.length, piece.offsetBytes)
-    writeExt4(descriptor, layout.filesystemOffsetBytes, plan, hash.reach)
+    hash.reach(layout.filesystemOffsetBytes)
+    writeExt4(descriptor, layout.filesystemOffsetBytes, plan, hash)
+    hash.hole(layout.imageBytes)
     return await hash.digest(layout.imageBytes)
   } finally {
     closeSync(descriptor)
