@@ -236,7 +236,8 @@ function baseOptions(options: RunOptions): {
 }
 
 function commandError(argv: Argv, error: unknown, tail: readonly string[]): BuildError {
-  const full = tail.find((line) => line.includes('No space left on device'))
+  // The second is how tar says it.
+  const full = tail.find((line) => /No space left on device|Wrote only \d+ of \d+ bytes/.test(line))
   if (full !== undefined) return fullError(full, error)
   const reason = reasonOf(error)
   return new BuildError('E_COMMAND', `${String(argv[0])} ${reason}`, {
