@@ -2,7 +2,14 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
 
 import { BuildError, errnoOf } from '../../scripts/errors.ts'
-import type { Ext4Plan, FilePiece } from './ext4-plan.ts'
+import type { FilePiece, Piece } from './ext4-plan.ts'
+
+/** Any filesystem to the last byte, except the content of host files. */
+export interface WritePlan {
+  readonly sizeBytes: number
+  /** In order of place, none over another. What they leave out is zero. */
+  readonly pieces: readonly Piece[]
+}
 
 /** Bytes collected before a write: large enough that the number of writes does not matter. */
 const BUFFER_BYTES = 4 * 1024 * 1024
@@ -39,7 +46,7 @@ interface Output {
 export function writeExt4(
   fileDescriptor: number,
   offsetBytes: number,
-  plan: Ext4Plan,
+  plan: WritePlan,
   reach: (bytes: number) => void = () => undefined,
 ): void {
   const endBytes = offsetBytes + plan.sizeBytes
