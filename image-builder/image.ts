@@ -116,7 +116,7 @@ async function main(given: StepArguments): Promise<void> {
   checkSource(settings, rootfs)
   checkKernel(settings)
   await checkSigning(settings)
-  requireTools(tools)
+  requireTools(tools, `sudo make FS_TYPE=${settings.FS_TYPE} setup image`)
   tellReadOnly(settings)
   const files = settings.MEASURED_ROOTFS ? rootHashFiles(output, settings.BUILD_VARIANT) : undefined
   await withLock(workspace, output, 'exclusive', () =>

@@ -42,7 +42,7 @@ export function signingInputs({ VERITY_KEY, VERITY_CERT }: SigningSettings): {
  */
 export async function checkSigning({ VERITY_KEY, VERITY_CERT }: SigningSettings): Promise<void> {
   if (VERITY_KEY === '') return
-  requireTools(['openssl'])
+  requireTools(['openssl'], 'sudo make VERITY_KEY=… setup image')
   const ask = async (setting: string, file: string, argv: readonly string[]): Promise<string> => {
     try {
       return await capture(['openssl', ...argv])

@@ -162,7 +162,7 @@ async function runTasks(
               finished += 1
             }
           } catch (error) {
-            reject(error)
+            reject(error instanceof Error ? error : new Error(String(error)))
             return
           }
           if (finished === tasks.length) {

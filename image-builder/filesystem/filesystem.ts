@@ -69,7 +69,7 @@ export const FILESYSTEMS: Readonly<Record<FilesystemType, FilesystemFacts>> = {
     compressions: ['none'],
     isReadOnly: false,
     blockSizes: ['1024', '2048', '4096'],
-    tools: ['mkfs.xfs'],
+    tools: ['mkfs.xfs', 'xfs_repair'],
   },
   // What every kernel reads that has EROFS with compression at all; and what upstream uses.
   erofs: { compressions: ['lz4hc', 'lz4', 'none'], isReadOnly: true, blockSizes: ['4096'], tools: [] },

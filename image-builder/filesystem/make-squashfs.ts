@@ -2,7 +2,9 @@
 import { closeSync, openSync, readSync, statSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { requireTools, startFilter } from '../../scripts/run.ts'
+import { warn } from '../../scripts/log.ts'
+import { startFilter } from '../../scripts/run.ts'
+import type { TreeEntry } from '../../scripts/tree.ts'
 import { writeExt4 } from './ext4.ts'
 import type { Compression, FilesystemRequest, PreparedFilesystem } from './filesystem.ts'
 import { inputError } from './nodes.ts'
@@ -23,7 +25,6 @@ const ARGUMENTS: Readonly<Record<Compression, readonly string[]>> = {
  * say, whoever builds.
  */
 export async function prepareSquashfs(request: FilesystemRequest): Promise<PreparedFilesystem> {
-  requireTools(['sqfstar'])
   const file = join(request.scratchDir, 'squashfs')
   const [root] = request.entries
   if ((root?.xattrs?.size ?? 0) > 0)
@@ -46,7 +47,7 @@ export async function prepareSquashfs(request: FilesystemRequest): Promise<Prepa
   const broken = new Promise<never>((_, reject) => {
     filter.stdin.on('error', reject)
   })
-  const written = writeTar(request.entries, filter.stdin, request.epochSeconds)
+  const written = writeTar(withoutLists(request.entries), filter.stdin, request.epochSeconds)
   // When it ends early, what it says is worth more than the broken pipe.
   await Promise.race([written, broken]).catch(async (error: unknown) => {
     filter.stdin.destroy()
@@ -67,6 +68,22 @@ export async function prepareSquashfs(request: FilesystemRequest): Promise<Prepa
       },
     }),
   }
+}
+
+/** The entries without access control lists, which SquashFS has no way to store; tells whose are lost. */
+function withoutLists(entries: readonly TreeEntry[]): TreeEntry[] {
+  const lost: string[] = []
+  const kept = entries.map((entry) => {
+    const xattrs = [...(entry.xattrs ?? [])].filter(([name]) => !name.startsWith('system.'))
+    if (xattrs.length === (entry.xattrs?.size ?? 0)) return entry
+    lost.push(`/${entry.path}`)
+    return { ...entry, xattrs: new Map(xattrs) }
+  })
+  if (lost.length > 0) {
+    const more = lost.length > 3 ? ` and ${String(lost.length - 3)} more` : ''
+    warn(`squashfs stores no access control lists: lost are those of ${lost.slice(0, 3).join(', ')}${more}`)
+  }
+  return kept
 }
 
 /** Places in the superblock. Unit: bytes. Source: linux/fs/squashfs/squashfs_fs.h, struct squashfs_super_block */

@@ -2,7 +2,7 @@
 import { closeSync, ftruncateSync, openSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { requireTools, run } from '../../scripts/run.ts'
+import { run } from '../../scripts/run.ts'
 import { changedError } from './erofs-compress.ts'
 import { writeExt4 } from './ext4.ts'
 import type { FilesystemRequest, PlacedFilesystem, PreparedFilesystem } from './filesystem.ts'
@@ -26,7 +26,6 @@ const NODE_BYTES = 1024
  * second names, and take the time from the clock.
  */
 export function prepareXfs(request: FilesystemRequest): Promise<PreparedFilesystem> {
-  requireTools(['mkfs.xfs', 'xfs_repair'])
   const { entries, blockSizeBytes, scratchDir } = request
   const { text, files } = prototypeOf(entries)
   const contentBytes = entries.reduce(

@@ -27,6 +27,9 @@ const FLAGS: Readonly<Record<EntryType, string | undefined>> = {
 const HARD_LINK = '1'
 const EXTENDED = 'x'
 
+/** GNU's way for a long target: sqfstar 4.5.1 takes the first slash off one in an extended header. */
+const LONG_TARGET = 'K'
+
 /** One member of an archive, as the headers say it. */
 interface Member {
   readonly path: string
@@ -100,18 +103,26 @@ function headersOf(entry: TreeEntry, member: Member, epochSeconds: number): Buff
   const records: Buffer[] = []
   const fits = (text: string): boolean => Buffer.byteLength(text) <= 100
   if (!fits(path)) records.push(record('path', Buffer.from(path)))
-  if (!fits(member.linkPath)) records.push(record('linkpath', Buffer.from(member.linkPath)))
+  const isLongTarget = !fits(member.linkPath) && member.flag !== HARD_LINK
+  if (!fits(member.linkPath) && !isLongTarget) records.push(record('linkpath', Buffer.from(member.linkPath)))
   if (entry.uid > 0o7777777) records.push(record('uid', Buffer.from(String(entry.uid))))
   if (entry.gid > 0o7777777) records.push(record('gid', Buffer.from(String(entry.gid))))
   if (member.sizeBytes > 0o77777777777) records.push(record('size', Buffer.from(String(member.sizeBytes))))
   for (const [name, value] of entry.xattrs ?? [])
     records.push(record(`SCHILY.xattr.${name}`, Buffer.from(value)))
-  const extended = Buffer.concat(records)
-  const plain = header(entry, { ...member, path }, mtime)
-  if (extended.length === 0) return plain
-  const about = { path: './@PaxHeader', flag: EXTENDED, linkPath: '', sizeBytes: extended.length }
-  const filler = Buffer.alloc(-extended.length & (BLOCK_BYTES - 1))
-  return Buffer.concat([header(entry, about, mtime), extended, filler, plain])
+  const extra = (flag: string, name: string, body: Buffer): Buffer[] =>
+    body.length === 0
+      ? []
+      : [
+          header(entry, { path: name, flag, linkPath: '', sizeBytes: body.length }, mtime),
+          body,
+          Buffer.alloc(-body.length & (BLOCK_BYTES - 1)),
+        ]
+  return Buffer.concat([
+    ...extra(EXTENDED, './@PaxHeader', Buffer.concat(records)),
+    ...extra(LONG_TARGET, '././@LongLink', Buffer.from(isLongTarget ? `${member.linkPath}\0` : '')),
+    header(entry, { ...member, path }, mtime),
+  ])
 }
 
 /** `<length> <name>=<value>\n`, the length of the whole in it. */

@@ -21,9 +21,11 @@ export interface Prototype {
   readonly files: ReadonlyMap<string, Uint8Array | string>
 }
 
-/** What ends or changes a word of a prototype. */
-const isSpace = (byte: number | undefined): boolean =>
-  byte !== undefined && [0x20, 0x09, 0x0a, 0x0b, 0x0c, 0x0d].includes(byte)
+/** What ends a word of a prototype. Source: xfsprogs, mkfs/proto.c */
+const SPACES: readonly number[] = [0x20, 0x09, 0x0a]
+const HAS_SPACE = /[ \t\n]/
+
+/** What begins a comment. */
 const COLON = 0x3a
 
 /**
@@ -37,7 +39,7 @@ const COLON = 0x3a
 export function standInFor(name: string): string {
   const bytes = Buffer.from(name)
   for (let at = 0; at < bytes.length; at++) {
-    if (!isSpace(bytes[at]) && !(at === 0 && bytes[at] === COLON)) continue
+    if (!SPACES.includes(bytes[at] ?? 0) && !(at === 0 && bytes[at] === COLON)) continue
     const low = at + 1 < bytes.length ? at : at - 1
     if (low < 0) continue
     bytes[low] = (bytes[low] ?? 0) ^ 0x01
@@ -87,7 +89,8 @@ function contentOf({ entry, number }: Node, files: Map<string, Uint8Array | stri
   switch (entry.type) {
     case 'file': {
       if (entry.sizeBytes === 0) return ' /dev/null'
-      if (typeof entry.source === 'string' && !/\s/.test(entry.path)) return ` rootfs/${bytewise(entry.path)}`
+      if (typeof entry.source === 'string' && !HAS_SPACE.test(entry.path))
+        return ` rootfs/${bytewise(entry.path)}`
       files.set(`made-${String(number)}`, entry.source ?? new Uint8Array())
       return ` made-${String(number)}`
     }
@@ -107,9 +110,9 @@ function checkEntry(name: string, { path, type, linkTarget = '' }: TreeEntry): v
   }
   if (LETTERS[type] === undefined) refuse('is a socket, which mkfs.xfs cannot make')
   const standIn = standInFor(name)
-  if (standIn === '$' || standIn.startsWith(':') || /[ \t\n\v\f\r]/.test(standIn))
+  if (standIn === '$' || standIn.startsWith(':') || HAS_SPACE.test(standIn))
     refuse('mkfs.xfs cannot make a file of this name')
-  if (/[\s]/.test(linkTarget) || linkTarget.startsWith(':'))
+  if (HAS_SPACE.test(linkTarget) || linkTarget.startsWith(':'))
     refuse(`mkfs.xfs cannot make a link to ${linkTarget}`)
 }
 

@@ -359,7 +359,9 @@ function explain(
   // eslint-disable-next-line no-control-regex -- escape sequences begin with a control character
   const words = console.replace(/\u001b\[[0-9;?]*[A-Za-z]|\u001b[c78]/g, '')
   const said = lastLines(readFileSync(of.logFile, 'utf8'), 5)
-  return new BuildError('E_BOOT', `${basename(of.artifact.file)}: ${error.message}`, {
+  // The agent's end of the channel goes with the guest, a moment before QEMU is seen to end.
+  const message = error instanceof BuildError ? error.message : 'the guest ended before the agent was ready'
+  return new BuildError('E_BOOT', `${basename(of.artifact.file)}: ${message}`, {
     because: [...said, ...lastLines(words, CONSOLE_LINES), `full console: ${kept}`],
     hint: 'make shell DEBUG=yes    boots it with a console; KERNEL= and BOOT_MEMORY= change how',
     cause: error,
