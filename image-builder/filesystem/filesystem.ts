@@ -68,7 +68,7 @@ export const FILESYSTEMS: Readonly<Record<FilesystemType, FilesystemFacts>> = {
   xfs: {
     compressions: ['none'],
     isReadOnly: false,
-    blockSizes: ['1024', '2048', '4096'],
+    blockSizes: ['4096'],
     tools: ['mkfs.xfs', 'xfs_repair'],
   },
   // What every kernel reads that has EROFS with compression at all; and what upstream uses.
