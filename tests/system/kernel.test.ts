@@ -47,6 +47,27 @@ function failing(settings: Readonly<Record<string, string>>, target: string = 'k
   return make(target, { ...COMMON, ...settings })
 }
 
+/** A measured image and what of it is changed, each with what the guest's kernel says of it. */
+const TAMPERED = [
+  ['a bit of the data', 'data block 0 is corrupted', (facts) => ({ flip: facts.dataOffsetBytes + 1024 })],
+  ['a bit of the tree', 'metadata block 0 is corrupted', (facts) => ({ flip: facts.treeOffsetBytes + 10 })],
+  ['a digit of the root hash', 'metadata block 0 is corrupted', () => ({ hash: true })],
+] as const satisfies readonly [string, string, (facts: VerityPlaces) => { flip?: number; hash?: boolean }][]
+
+interface VerityPlaces {
+  readonly rootHash: string
+  readonly dataOffsetBytes: number
+  readonly treeOffsetBytes: number
+}
+
+const MEASURED = {
+  ...COMMON,
+  FS_TYPE: 'erofs',
+  MEASURED_ROOTFS: 'yes',
+  IMAGES_BUILD_DEST: join(WORKDIR, 'measured'),
+  BOOT: 'image',
+}
+
 t.test("the default kernel is built from Debian's sources, once", (t) => {
   const built = make('kernel', COMMON)
   t.equal(built.status, 0, built.said)
@@ -90,27 +111,6 @@ t.test('it boots the initrd', (t) => {
   t.match(booted.said, 'PID 1 is systemd')
   t.end()
 })
-
-/** A measured image and what of it is changed, each with what the guest's kernel says of it. */
-const TAMPERED = [
-  ['a bit of the data', 'data block 0 is corrupted', (facts) => ({ flip: facts.dataOffsetBytes + 1024 })],
-  ['a bit of the tree', 'metadata block 0 is corrupted', (facts) => ({ flip: facts.treeOffsetBytes + 10 })],
-  ['a digit of the root hash', 'metadata block 0 is corrupted', () => ({ hash: true })],
-] as const satisfies readonly [string, string, (facts: VerityPlaces) => { flip?: number; hash?: boolean }][]
-
-interface VerityPlaces {
-  readonly rootHash: string
-  readonly dataOffsetBytes: number
-  readonly treeOffsetBytes: number
-}
-
-const MEASURED = {
-  ...COMMON,
-  FS_TYPE: 'erofs',
-  MEASURED_ROOTFS: 'yes',
-  IMAGES_BUILD_DEST: join(WORKDIR, 'measured'),
-  BOOT: 'image',
-}
 
 t.test('a measured image boots directly, and not when a bit of it is another', async (t) => {
   const image = make('image', MEASURED)
