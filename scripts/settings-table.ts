@@ -264,7 +264,7 @@ export const SETTINGS = {
     default: '',
     pattern: UUID,
     expected: 'a UUID in lower case, as uuidgen prints it',
-    help: 'Seed of the hashed names of ext4, a UUID (default: made from its content)',
+    help: 'UUID that ext4 hashes names with (default: made from its content)',
   },
   DISK_SIGNATURE: {
     group: 'image',
@@ -278,7 +278,7 @@ export const SETTINGS = {
     group: 'image',
     type: 'boolean',
     default: 'no',
-    help: 'Add a dm-verity hash tree, and root_hash_<BUILD_VARIANT>.txt beside the image',
+    help: 'Add a dm-verity hash tree; root_hash_<BUILD_VARIANT>.txt tells it',
   },
   VERITY_SALT: {
     group: 'image',
@@ -339,7 +339,7 @@ export const SETTINGS = {
     min: 1,
     max: 65536,
     unit: 'MiB',
-    help: 'Image sizes are multiples of this (default: 128, which hotplug needs; erofs, squashfs: 2)',
+    help: 'Image sizes are multiples of this (default: 128; erofs, squashfs: 2)',
   },
   SKIP_DAX_HEADER: {
     group: 'image',
