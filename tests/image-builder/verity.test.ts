@@ -69,7 +69,7 @@ t.test('the line is the one that runtimes read', async (t) => {
 
 t.test(
   'of any image: the data fits, the tree fits, and the size is a multiple of what is asked for',
-  async (t) => {
+  async () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 40_000 }),
