@@ -26,7 +26,7 @@ import { discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
 import { toolVersion } from '../scripts/tools.ts'
 import { withEntries } from '../scripts/tree.ts'
 import { openWorkspace, removeLeftovers } from '../scripts/workspace.ts'
-import { withXattrs } from '../scripts/xattrs.ts'
+import { readXattrs, withXattrs } from '../scripts/xattrs.ts'
 import { FILESYSTEMS } from './filesystem/filesystem.ts'
 import type { FilesystemType, PlacedFilesystem, Prepare } from './filesystem/filesystem.ts'
 import { prepareErofs } from './filesystem/make-erofs.ts'
@@ -48,6 +48,7 @@ import {
   writeRootHash,
 } from './root-hash.ts'
 import type { RootHashFiles } from './root-hash.ts'
+import { treeBytes } from './verity.ts'
 import type { VerityFacts } from './verity.ts'
 import { writeTree } from './verity-tree.ts'
 
@@ -113,6 +114,9 @@ async function main(given: StepArguments): Promise<void> {
     report('IMAGE', basename(output), 'unchanged')
     return
   }
+  // Asked for now, they are there when the plan needs them.
+  const xattrs = readXattrs(rootfs.folder)
+  xattrs.catch(() => undefined)
   checkSource(settings, rootfs)
   checkKernel(settings)
   await checkSigning(settings)
@@ -129,7 +133,7 @@ async function main(given: StepArguments): Promise<void> {
         // Its thread starts while the image is planned.
         const hash = hashBehind(temporary)
         try {
-          const image = await planImage(chosen, rootfs, scratchDir)
+          const image = await planImage(chosen, rootfs, { xattrs, scratchDir })
           const written = await writeImage(temporary, image, hash)
           removeOldRootHash(output, files)
           if (files !== undefined && written.verity !== undefined)
@@ -200,10 +204,10 @@ interface PlannedImage {
 async function planImage(
   settings: ImageSettings,
   rootfs: SourceRootfs,
-  scratchDir: string,
+  { xattrs, scratchDir }: { readonly xattrs: ReturnType<typeof readXattrs>; readonly scratchDir: string },
 ): Promise<PlannedImage> {
   const additions = commonAdditions(rootfs.entries, rootfs.epochSeconds)
-  const entries = withEntries(await withXattrs(rootfs.folder, rootfs.entries), additions)
+  const entries = withEntries(await withXattrs(rootfs.folder, rootfs.entries, xattrs), additions)
   // Everything that must differ between two images and be the same for one follows from its content.
   const seed = contentFingerprint(rootfs, { ...settings })
   const uuid = settings.FS_UUID || uuidFrom(`${seed} filesystem`)
@@ -253,8 +257,12 @@ async function writeImage(file: string, image: PlannedImage, hash: HashBehind): 
     ftruncateSync(descriptor, layout.imageBytes)
     for (const piece of layout.pieces)
       writeSync(descriptor, piece.bytes, 0, piece.bytes.length, piece.offsetBytes)
-    await placed.write(descriptor, layout.filesystemOffsetBytes, hash.reach)
+    hash.reach(layout.filesystemOffsetBytes)
+    await placed.write(descriptor, layout.filesystemOffsetBytes, hash)
+    hash.hole(layout.hashOffsetBytes)
     const verity = layout.hashBytes === 0 ? undefined : await writeTree(file, descriptor, layout, salt)
+    if (verity !== undefined) hash.reach(layout.hashOffsetBytes + treeBytes(layout.filesystemBytes))
+    hash.hole(layout.imageBytes)
     return { digest: await hash.digest(layout.imageBytes), verity }
   } finally {
     closeSync(descriptor)

@@ -8,7 +8,7 @@ import { select } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { toolVersion } from '../scripts/tools.ts'
 import { AGENT_SETTINGS } from './agent-source.ts'
-import type { BasePlan } from './bootstrap/plan.ts'
+import type { BaseIdentity, BasePlan } from './bootstrap/plan.ts'
 import type { Choice } from './distros.ts'
 import type { AgentSource } from './provision/agent.ts'
 import { PROVISION_SETTINGS } from './provision/context.ts'
@@ -56,15 +56,8 @@ export async function describeInputs(of: {
       ([name]) => !(FILE_SETTINGS as readonly string[]).includes(name),
     ),
   )
-  const tools: Record<string, string> = {}
-  for (const tool of plan.tools) tools[tool] = await toolVersion(tool, of.cacheDir)
   return {
-    base: {
-      ...plan.inputs,
-      epochSeconds: plan.epochSeconds,
-      code: codeDigest(plan.code),
-      tools,
-    },
+    base: await describeBase(plan, of.cacheDir),
     distro: choice.distro.name,
     release: choice.release.name,
     arch: choice.arch,
@@ -80,6 +73,18 @@ export async function describeInputs(of: {
       ...(choice.distro.packageManager === 'dracut' ? [] : [`rootfs-builder/${choice.distro.name}`]),
     ]),
   }
+}
+
+/** Everything that can change a base tree. */
+async function describeBase(plan: BaseIdentity, cacheDir: string): Promise<Json> {
+  const tools: Record<string, string> = {}
+  for (const tool of plan.tools) tools[tool] = await toolVersion(tool, cacheDir)
+  return { ...plan.inputs, epochSeconds: plan.epochSeconds, code: codeDigest(plan.code), tools }
+}
+
+/** Key in the cache of a base tree that another one is made over. */
+export async function lowerFingerprint(plan: BaseIdentity, cacheDir: string): Promise<string> {
+  return fingerprint(await describeBase(plan, cacheDir))
 }
 
 /** Key of the base tree in the cache. */

@@ -6,6 +6,7 @@ import { findEntry, makeEntry } from '../scripts/cache.ts'
 import { withLock } from '../scripts/lock.ts'
 import { note, report } from '../scripts/log.ts'
 import { readState, writeManifest, writeState } from '../scripts/manifest.ts'
+import { pullEntries, remoteCache } from '../scripts/remote-cache.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { changeFolder, discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
 import { listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
@@ -14,12 +15,13 @@ import { readTree } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { TREE_TAR, unpackBase } from './base-tree.ts'
-import type { BasePlan } from './bootstrap/plan.ts'
+import type { BasePlan, BootstrapOptions, LowerPlan } from './bootstrap/plan.ts'
 import { applyDelta, deltaRows, findDelta, saveDelta, undoDelta } from './delta.ts'
 import type { DeltaRow } from './delta.ts'
 import type { Choice } from './distros.ts'
 import { listingPath } from './guard.ts'
 import type { Guest } from './guest.ts'
+import { lowerFingerprint } from './inputs.ts'
 import type { RootfsInputs } from './inputs.ts'
 import type { InstalledPackage } from './packages.ts'
 import { PROVISION_STEPS } from './provision/steps.ts'
@@ -128,18 +130,39 @@ async function fill(
 
 /** Fill the folder with the distro's packages, and keep the tree they make for later builds. */
 async function bootstrap(build: Build, folder: string, wanted: Wanted): Promise<void> {
-  const { plan, settings, workspace, logFile } = build
+  const { plan, logFile } = build
   const what = plan.packages.length === 0 ? 'taken from this host' : 'installing packages'
   report('ROOTFS', wanted.title, `${what}, log in ${logFile}`)
   for (const { suite, why } of plan.skipped) note(`suite ${suite} is not used: ${why}`)
+  const isMade = await makeBase(build, wanted.base, async (tarFile, options) => {
+    const lowerDir = plan.lower === undefined ? undefined : await makeLower(build, plan.lower)
+    await plan.bootstrap(folder, tarFile, { ...options, ...(lowerDir === undefined ? {} : { lowerDir }) })
+  })
+  if (!isMade) await unpackBase(join(build.workspace.cacheDir, 'base', wanted.base, TREE_TAR), folder)
+}
+
+/** Folder in the cache of the tree that another one is made over. */
+async function makeLower(build: Build, plan: LowerPlan): Promise<string> {
+  const { cacheDir } = build.workspace
+  const key = await lowerFingerprint(plan, cacheDir)
+  await pullEntries(remoteCache(build.settings), cacheDir, [{ stage: 'base', key }])
+  await makeBase(build, key, plan.store)
+  return join(cacheDir, 'base', key)
+}
+
+/** Put a base tree into the cache; a second build that wants the same waits here. False when it is there. */
+async function makeBase(
+  { settings, workspace, logFile }: Build,
+  key: string,
+  make: (tarFile: string, options: BootstrapOptions) => Promise<void>,
+): Promise<boolean> {
   const { cacheDir } = workspace
-  // A second build that wants the same tree waits for it here.
-  await withLock(workspace, join(cacheDir, 'base', wanted.base), 'exclusive', async () => {
-    const made = findEntry(cacheDir, 'base', wanted.base)
-    if (made !== undefined) return await unpackBase(join(made, TREE_TAR), folder)
-    await makeEntry(cacheDir, 'base', wanted.base, (entry) =>
-      plan.bootstrap(folder, join(entry, TREE_TAR), { logFile, verbose: settings.DEBUG }),
+  return await withLock(workspace, join(cacheDir, 'base', key), 'exclusive', async () => {
+    if (findEntry(cacheDir, 'base', key) !== undefined) return false
+    await makeEntry(cacheDir, 'base', key, (entry) =>
+      make(join(entry, TREE_TAR), { logFile, verbose: settings.DEBUG }),
     )
+    return true
   })
 }
 

@@ -10,6 +10,8 @@ import { readState } from '../scripts/manifest.ts'
 import { PROJECT_ROOT } from '../scripts/paths.ts'
 import { readSettings } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
+import { pullEntries, pushEntries, remoteCache } from '../scripts/remote-cache.ts'
+import type { EntryName } from '../scripts/remote-cache.ts'
 import { runStep } from '../scripts/step.ts'
 import type { StepArguments } from '../scripts/step.ts'
 import { openWorkspace, projectVersion, removeLeftovers } from '../scripts/workspace.ts'
@@ -18,7 +20,7 @@ import { planBase } from './bootstrap/plan.ts'
 import { checkChoice, choose, distroTable, endOfLifeWarning } from './distros.ts'
 import type { Choice } from './distros.ts'
 import { protectEdits, refuseForeignFolder } from './guard.ts'
-import { baseFingerprint, describeInputs, rootfsFingerprint } from './inputs.ts'
+import { baseFingerprint, describeInputs, lowerFingerprint, rootfsFingerprint } from './inputs.ts'
 import { makeTree } from './make-tree.ts'
 import type { Build, Wanted } from './make-tree.ts'
 import { tellWhy } from './tell-why.ts'
@@ -126,7 +128,20 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
       context: { agent, version, epochSeconds: epoch },
     }
     hadBase = findEntry(cacheDir, 'base', wanted.base) !== undefined
-    const packages = await withLock(workspace, cacheDir, 'shared', () => makeTree(build, wanted))
+    const packages = await withLock(workspace, cacheDir, 'shared', async () => {
+      const remote = remoteCache(settings)
+      const entries: EntryName[] = [
+        { stage: 'base', key: wanted.base },
+        { stage: 'provisioned', key: fingerprint },
+      ]
+      await pullEntries(remote, cacheDir, entries)
+      const count = await makeTree(build, wanted)
+      if (plan.lower !== undefined) {
+        entries.push({ stage: 'base', key: await lowerFingerprint(plan.lower, cacheDir) })
+      }
+      await pushEntries(remote, cacheDir, entries)
+      return count
+    })
     const size = packages === 0 ? '' : `${String(packages)} packages`
     report('ROOTFS', title, size, seconds(Date.now() - startMs))
   })

@@ -150,6 +150,12 @@ export interface CacheEntry {
   readonly usedMs: number
 }
 
+/** Files of an entry that findEntry returned, with their digests as they were sealed. */
+export function readSeal(folder: string): [file: string, sha256: string][] {
+  const seal = JSON.parse(readFileSync(join(folder, SEAL), 'utf8')) as Seal
+  return Object.entries(seal).map(([file, sealed]) => [file, sealed.sha256])
+}
+
 /** Every complete entry, the most recently used first. */
 export function listCache(cacheDir: string): CacheEntry[] {
   const entries = STAGES.flatMap((stage) =>

@@ -3,32 +3,54 @@ import { createHash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 
-import { CHANGES, IS_COMPLETE, REACHED } from './hash-progress.ts'
+import { FAILED, FROM_FILE, FROM_ZEROS, HASHED, takeSpan } from './hash-progress.ts'
 import type { HashJob } from './hash-progress.ts'
 
-const CHUNK_BYTES = 4 * 1024 * 1024
+const CHUNK_BYTES = 1024 * 1024
 
-const { file, progress } = workerData as HashJob
-const view = new BigInt64Array(progress)
-const hash = createHash('sha256')
-const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
+const job = workerData as HashJob
+const progress = new BigInt64Array(job.progress)
+const buffers = job.buffers.map((shared) => Buffer.from(shared))
+const chunk = Buffer.alloc(CHUNK_BYTES)
 
-let descriptor: number | undefined
-for (let at = 0; ;) {
-  // Read first: a change after this ends the wait below at once.
-  const changes = Atomics.load(view, CHANGES)
-  const isComplete = Atomics.load(view, IS_COMPLETE) === 1n
-  const end = Number(Atomics.load(view, REACHED))
-  if (end <= at) {
-    if (isComplete) break
-    Atomics.wait(view, CHANGES, changes)
-    continue
-  }
-  descriptor ??= openSync(file, 'r')
-  const count = readSync(descriptor, buffer, 0, Math.min(buffer.length, end - at), at)
-  if (count === 0) throw new Error(`${file} is shorter than it was to be`)
-  hash.update(buffer.subarray(0, count))
-  at += count
+try {
+  parentPort?.postMessage(hashSpans())
+} catch (error) {
+  Atomics.store(progress, HASHED, FAILED)
+  Atomics.notify(progress, HASHED)
+  throw error
 }
-if (descriptor !== undefined) closeSync(descriptor)
-parentPort?.postMessage(hash.digest('hex'))
+
+/** Digest of all spans, up to the first that is empty. */
+function hashSpans(): string {
+  const hash = createHash('sha256')
+  const zeros = Buffer.alloc(CHUNK_BYTES)
+  let descriptor: number | undefined
+  let at = 0
+  for (let number = 0n; ; number += 1n) {
+    const { endBytes, from } = takeSpan(progress, number)
+    if (endBytes <= at) break
+    if (from >= 0) {
+      hash.update(buffers[from]?.subarray(0, endBytes - at) ?? '')
+    } else if (from === FROM_ZEROS) {
+      for (let left = endBytes - at; left > 0; left -= CHUNK_BYTES)
+        hash.update(left < CHUNK_BYTES ? zeros.subarray(0, left) : zeros)
+    } else if (from === FROM_FILE) {
+      descriptor ??= openSync(job.file, 'r')
+      for (let place = at; place < endBytes;) place += hashPart(hash, descriptor, place, endBytes - place)
+    }
+    at = endBytes
+    Atomics.store(progress, HASHED, number + 1n)
+    Atomics.notify(progress, HASHED)
+  }
+  if (descriptor !== undefined) closeSync(descriptor)
+  return hash.digest('hex')
+}
+
+/** Hash what is in the file there, as much as fits. Returns how much. Unit: bytes. */
+function hashPart(hash: ReturnType<typeof createHash>, descriptor: number, at: number, left: number): number {
+  const count = readSync(descriptor, chunk, 0, Math.min(chunk.length, left), at)
+  if (count === 0) throw new Error(`${job.file} is shorter than it was to be`)
+  hash.update(chunk.subarray(0, count))
+  return count
+}

@@ -172,6 +172,18 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'zstd', dnf: 'zstd', apk: 'zstd' },
   },
   {
+    tool: 'docker-registry',
+    why: 'is the registry of the tests, on this host alone',
+    targets: ['test'],
+    packages: { apt: 'docker-registry', dnf: 'docker-distribution', apk: 'docker-registry' },
+  },
+  {
+    tool: 'skopeo',
+    why: 'asks a registry for trees that others have built (REMOTE_CACHE)',
+    targets: ['test'],
+    packages: { apt: 'skopeo', dnf: 'skopeo', apk: 'skopeo' },
+  },
+  {
     tool: 'gzip',
     why: 'compresses the initrd',
     targets: ['initrd'],

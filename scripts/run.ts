@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { execFile, spawn } from 'node:child_process'
 import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
@@ -95,7 +96,12 @@ function sinks(
   return options.verbose === true ? ['inherit', file] : file
 }
 
-/** Run one host tool and return its stdout, for answers that are small by nature. Fails as `run` does. */
+/**
+ * Run one host tool and return its stdout, for answers that are small by nature. Fails as `run` does.
+ *
+ * Node starts it itself, as it does for the locks below: a rebuild asks two or three such tools, and
+ * loading execa takes longer than they run.
+ */
 export async function capture(
   argv: Argv,
   options: Pick<RunOptions, 'cwd' | 'env' | 'timeoutMs'> & {
@@ -105,19 +111,21 @@ export async function capture(
   } = {},
 ): Promise<string> {
   const [tool, ...rest] = checked(argv)
-  const { execa } = await import('execa')
-  try {
-    const { stdout } = await execa(tool, rest, {
-      ...baseOptions(options),
-      ...(options.input === undefined ? { stdin: 'ignore' } : { input: options.input }),
-      maxBuffer: MAX_CAPTURE,
-      stripFinalNewline: true,
-      reject: options.acceptFailure !== true,
-    })
-    return stdout
-  } catch (error) {
-    throw commandError(argv, error, stderrOf(error))
-  }
+  return new Promise((resolve, reject) => {
+    const child = execFile(
+      tool,
+      rest,
+      { ...baseOptions(options), maxBuffer: MAX_CAPTURE, encoding: 'utf8' },
+      (error, stdout, stderr) => {
+        const hasAnswered =
+          error === null || (options.acceptFailure === true && typeof error.code === 'number')
+        if (hasAnswered) resolve(stdout.replace(/\n$/, ''))
+        else reject(commandError(argv, error, lastLines(stderr)))
+      },
+    )
+    // A tool that does not read its input to the end is judged by its status.
+    child.stdin?.on('error', () => undefined).end(options.input)
+  })
 }
 
 export interface Filter {
@@ -191,15 +199,19 @@ export async function lockDescriptor(
   whenTaken: 'wait' | 'do not wait' = 'wait',
 ): Promise<boolean> {
   requireTools(['flock'])
-  const { execa } = await import('execa')
   const flags = [`--${mode}`, ...(whenTaken === 'wait' ? [] : ['--nonblock'])]
-  const { exitCode } = await execa('flock', [...flags, '3'], {
-    env: toolEnvironment(),
-    extendEnv: false,
-    stdio: ['ignore', 'ignore', 'inherit', descriptor as 3],
-    reject: whenTaken === 'wait',
+  const argv = ['flock', ...flags, '3'] as const
+  const status = await new Promise((resolve, reject) => {
+    spawn('flock', argv.slice(1), {
+      env: toolEnvironment(),
+      stdio: ['ignore', 'ignore', 'inherit', descriptor],
+    })
+      .once('error', reject)
+      .once('close', resolve)
   })
-  return exitCode === 0
+  if (status === 0) return true
+  if (whenTaken === 'do not wait') return false
+  throw commandError(argv, Object.assign(new Error(), { code: status }), [])
 }
 
 function checked(argv: Argv): [string, ...string[]] {
@@ -224,7 +236,8 @@ function baseOptions(options: RunOptions): {
 }
 
 function commandError(argv: Argv, error: unknown, tail: readonly string[]): BuildError {
-  const full = tail.find((line) => line.includes('No space left on device'))
+  // The second is how tar says it.
+  const full = tail.find((line) => /No space left on device|Wrote only \d+ of \d+ bytes/.test(line))
   if (full !== undefined) return fullError(full, error)
   const reason = reasonOf(error)
   return new BuildError('E_COMMAND', `${String(argv[0])} ${reason}`, {
@@ -243,10 +256,18 @@ export function fullError(what: string, cause?: unknown): BuildError {
 
 function reasonOf(error: unknown): string {
   if (!(error instanceof Error)) return 'failed'
-  const { exitCode, signal, timedOut } = error as { exitCode?: number; signal?: string; timedOut?: boolean }
-  if (timedOut === true) return 'took too long and was stopped'
-  if (signal !== undefined) return `was ended by ${signal}`
-  return exitCode === undefined ? `did not start: ${error.message}` : `failed with status ${String(exitCode)}`
+  // The names of execa, and those of node:child_process.
+  const { exitCode, code, signal, timedOut, killed } = error as {
+    exitCode?: number
+    code?: number | string
+    signal?: string | null
+    timedOut?: boolean
+    killed?: boolean
+  }
+  const status = exitCode ?? (typeof code === 'number' ? code : undefined)
+  if (timedOut === true || killed === true) return 'took too long and was stopped'
+  if (typeof signal === 'string') return `was ended by ${signal}`
+  return status === undefined ? `did not start: ${error.message}` : `failed with status ${String(status)}`
 }
 
 function stderrOf(error: unknown): readonly string[] {

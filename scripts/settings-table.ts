@@ -547,6 +547,20 @@ export const SETTINGS = {
     default: '',
     help: 'Folder of the cache, which builds may share (default: WORKDIR/cache)',
   },
+  REMOTE_CACHE: {
+    group: 'where',
+    type: 'text',
+    default: '',
+    pattern: /^(https?:\/\/)?[A-Za-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)+\/?$/,
+    expected: 'a repository such as registry.example/team/osbuilder, http:// before it for one without TLS',
+    help: 'Repository of an OCI registry with trees that others have built',
+  },
+  REMOTE_CACHE_PUSH: {
+    group: 'where',
+    type: 'boolean',
+    default: 'no',
+    help: 'Store there what was built here',
+  },
   WORKDIR: { group: 'where', type: 'path', default: 'workdir', help: 'Folder that holds everything made' },
   ROOTFS_BUILD_DEST: {
     group: 'where',

@@ -38,6 +38,7 @@ const WORDS: readonly {
   readonly say: (difference: Difference, name: string) => string
 }[] = [
   { path: /(^|\.)code$/, say: () => "osbuilder's own code changed" },
+  { path: /^base\.extra$/, say: ({ before, after }) => `EXTRA_PKGS: ${listChange(before, after)}` },
   { path: /(^|\.)packages$/, say: ({ before, after }) => `packages: ${listChange(before, after)}` },
   { path: /(^|\.)suites$/, say: ({ before, after }) => `index of ${changedSuites(before, after)} changed` },
   { path: /(^|\.)keyring$/, say: () => 'the keyring changed' },

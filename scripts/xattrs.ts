@@ -6,19 +6,30 @@ import type { TreeEntry } from './tree.ts'
 
 type Attributes = ReadonlyMap<string, Uint8Array>
 
-/** The entries with the extended attributes of their host files, in one pass over the tree. */
-export async function withXattrs(root: string, entries: readonly TreeEntry[]): Promise<TreeEntry[]> {
+/** The extended attributes in a tree, by path below its root, in one pass over it. */
+export async function readXattrs(root: string): Promise<ReadonlyMap<string, Attributes>> {
   const dump = await capture(
     [
       ['getfattr', '--recursive', '--physical', '--no-dereference', '--absolute-names'],
       ['--dump', '--match=-', '--encoding=base64', root],
     ].flat(),
   )
-  const found = parseDump(dump)
-  if (found.size === 0) return [...entries]
-  const byPath = new Map([...found].map(([path, attributes]) => [relative(root, path), attributes]))
+  return new Map([...parseDump(dump)].map(([path, attributes]) => [relative(root, path), attributes]))
+}
+
+/**
+ * The entries with the extended attributes of their host files.
+ *
+ * @param attributes those of the tree, when they were asked for earlier
+ */
+export async function withXattrs(
+  root: string,
+  entries: readonly TreeEntry[],
+  attributes: Promise<ReadonlyMap<string, Attributes>> = readXattrs(root),
+): Promise<TreeEntry[]> {
+  const found = await attributes
   return entries.map((entry) => {
-    const xattrs = byPath.get(entry.path)
+    const xattrs = found.get(entry.path)
     return xattrs === undefined ? entry : { ...entry, xattrs }
   })
 }

@@ -2,6 +2,8 @@
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
 
 import { BuildError, errnoOf } from '../../scripts/errors.ts'
+import { BUFFER_BYTES, plainBuffers } from '../../scripts/hash-behind.ts'
+import type { WriteBuffers } from '../../scripts/hash-behind.ts'
 import type { FilePiece, Piece } from './ext4-plan.ts'
 
 /** Any filesystem to the last byte, except the content of host files. */
@@ -10,9 +12,6 @@ export interface WritePlan {
   /** In order of place, none over another. What they leave out is zero. */
   readonly pieces: readonly Piece[]
 }
-
-/** Bytes collected before a write: large enough that the number of writes does not matter. */
-const BUFFER_BYTES = 4 * 1024 * 1024
 
 /** Runs of zeros of this length and place are left as holes. Unit: bytes. */
 const HOLE_BYTES = 64 * 1024
@@ -39,7 +38,7 @@ interface Output {
  * That part of the file must be zero or not there yet: zeros are not written. Every host file is
  * read once, from its start to its end.
  *
- * @param reach is told, in bytes of the open file, before which place all is written
+ * @param buffers are told, in bytes of the open file, what is written
  * @throws BuildError E_INPUT when a host file is not as it was planned; an error of the file written
  *   to, such as ENOSPC, as it is
  */
@@ -47,11 +46,11 @@ export function writeExt4(
   fileDescriptor: number,
   offsetBytes: number,
   plan: WritePlan,
-  reach: (bytes: number) => void = () => undefined,
+  buffers: WriteBuffers = plainBuffers(),
 ): void {
   const endBytes = offsetBytes + plan.sizeBytes
   if (fstatSync(fileDescriptor).size < endBytes) ftruncateSync(fileDescriptor, endBytes)
-  const output = openOutput(fileDescriptor, offsetBytes, reach)
+  const output = openOutput(fileDescriptor, offsetBytes, buffers)
   // Kept over the pieces of one file, between which metadata may lie.
   let source: { readonly hostPath: string; readonly fileDescriptor: number } | undefined
   try {
@@ -92,17 +91,18 @@ function changedError(hostPath: string, cause?: unknown): BuildError {
   })
 }
 
-function openOutput(fileDescriptor: number, offsetBytes: number, reach: (bytes: number) => void): Output {
-  // One byte more, to see whether a file goes on after its planned end.
-  const buffer = Buffer.allocUnsafe(BUFFER_BYTES + 1)
+function openOutput(fileDescriptor: number, offsetBytes: number, buffers: WriteBuffers): Output {
+  let buffer = buffers.take()
   let start = 0
   let filled = 0
 
   const flush = (): void => {
+    if (filled === 0) return
     writeRuns(fileDescriptor, buffer.subarray(0, filled), offsetBytes + start)
+    buffers.written(filled, offsetBytes + start)
+    buffer = buffers.take()
     start += filled
     filled = 0
-    reach(offsetBytes + start)
   }
   const moveTo = (wanted: number): void => {
     const gap = wanted - start - filled

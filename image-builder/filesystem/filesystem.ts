@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { WriteBuffers } from '../../scripts/hash-behind.ts'
 import type { TreeEntry } from '../../scripts/tree.ts'
 import type { Lz4Effort } from './lz4.ts'
 
@@ -41,13 +42,9 @@ export interface PlacedFilesystem {
   /**
    * Write it at `offsetBytes` of an open file that is zero there.
    *
-   * @param reach is told, in bytes of the open file, before which place all is written
+   * @param buffers are told, in bytes of the open file, what is written
    */
-  readonly write: (
-    fileDescriptor: number,
-    offsetBytes: number,
-    reach: (bytes: number) => void,
-  ) => void | Promise<void>
+  readonly write: (fileDescriptor: number, offsetBytes: number, buffers: WriteBuffers) => void | Promise<void>
 }
 
 /** One way to make a filesystem. */

@@ -29,8 +29,8 @@ export async function prepareErofs(request: FilesystemRequest): Promise<Prepared
     place: () => ({
       freeBytes: 0,
       usedBytes: plan.sizeBytes,
-      write: (fileDescriptor, offsetBytes, reach) => {
-        writeExt4(fileDescriptor, offsetBytes, plan, reach)
+      write: (fileDescriptor, offsetBytes, buffers) => {
+        writeExt4(fileDescriptor, offsetBytes, plan, buffers)
       },
     }),
   }

@@ -13,8 +13,8 @@ export function prepareExt4(request: FilesystemRequest): Promise<PreparedFilesys
       return {
         freeBytes: plan.freeBytes,
         usedBytes: plan.sizeBytes - plan.freeBytes,
-        write: (fileDescriptor, offsetBytes, reach) => {
-          writeExt4(fileDescriptor, offsetBytes, plan, reach)
+        write: (fileDescriptor, offsetBytes, buffers) => {
+          writeExt4(fileDescriptor, offsetBytes, plan, buffers)
         },
       }
     },

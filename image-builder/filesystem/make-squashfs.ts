@@ -63,8 +63,8 @@ export async function prepareSquashfs(request: FilesystemRequest): Promise<Prepa
     place: () => ({
       freeBytes: 0,
       usedBytes: sizeBytes,
-      write: (fileDescriptor, offsetBytes, reach) => {
-        writeExt4(fileDescriptor, offsetBytes, { sizeBytes, pieces }, reach)
+      write: (fileDescriptor, offsetBytes, buffers) => {
+        writeExt4(fileDescriptor, offsetBytes, { sizeBytes, pieces }, buffers)
       },
     }),
   }

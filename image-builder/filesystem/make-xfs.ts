@@ -57,10 +57,10 @@ function placeXfs(request: FilesystemRequest, sizeBytes: number): PlacedFilesyst
     get usedBytes() {
       return sizeBytes - freeBytes
     },
-    write: async (fileDescriptor, offsetBytes, reach) => {
+    write: async (fileDescriptor, offsetBytes, buffers) => {
       freeBytes = await makeXfs(request, file, sizeBytes)
       const pieces = [{ offsetBytes: 0, hostPath: file, lengthBytes: sizeBytes, isLast: true }]
-      writeExt4(fileDescriptor, offsetBytes, { sizeBytes, pieces }, reach)
+      writeExt4(fileDescriptor, offsetBytes, { sizeBytes, pieces }, buffers)
     },
   }
 }

@@ -6,10 +6,17 @@ import { PROJECT_ROOT } from '../../scripts/paths.ts'
 import { mirrorOf, suitesOf } from '../distro.ts'
 import { dpkgPackages } from '../packages.ts'
 import { aptEpochSeconds, aptInputs, bootstrapApt, sourceLines } from './apt.ts'
-import type { BasePlan, PlanRequest } from './plan.ts'
+import type { AptPlan } from './apt.ts'
+import type { BaseIdentity, BasePlan, LowerPlan, PlanRequest } from './plan.ts'
 
 /** Plan a base tree of a distro with apt. */
-export async function planApt({ settings, choice, packages, cacheDir }: PlanRequest): Promise<BasePlan> {
+export async function planApt({
+  settings,
+  choice,
+  packages,
+  extra,
+  cacheDir,
+}: PlanRequest): Promise<BasePlan> {
   const { distro, release, arch } = choice
   const own = mirrorOf(distro, arch)
   const keyring = settings.REPO_KEYRING || join(PROJECT_ROOT, 'rootfs-builder', distro.keyring)
@@ -20,30 +27,42 @@ export async function planApt({ settings, choice, packages, cacheDir }: PlanRequ
     refresh: settings.REFRESH,
     nowMs: Date.now(),
   })
-  const plan = {
+  const plan: AptPlan = {
     arch,
     debianArch: distro.arches[arch] ?? arch,
     suite: release.name,
     components: settings.REPO_COMPONENTS,
     packages,
+    extra,
     keyring,
     keepDocs: settings.KEEP_DOCS,
     index,
   }
   const used = new Set(index.suites.map(({ suite }) => suite))
-  return {
-    inputs: aptInputs(plan),
+  const guestSources = sourceLines(
+    suitesOf(distro, release, own).filter(({ suite }) => used.has(suite)),
+    plan.components,
+  )
+  const identity = (of: AptPlan): BaseIdentity => ({
+    inputs: aptInputs(of),
     code: ['rootfs-builder/bootstrap'],
     tools: ['mmdebstrap'],
-    epochSeconds: aptEpochSeconds(plan),
+    epochSeconds: aptEpochSeconds(of),
+  })
+  // Another package starts from the tree of the distro's own set.
+  const below = { ...plan, extra: [] }
+  const lower: LowerPlan = {
+    ...identity(below),
+    store: (tarFile, options) => bootstrapApt(below, undefined, tarFile, options),
+  }
+  return {
+    ...identity(plan),
     checkedAtMs: index.checkedAtMs,
-    packages,
+    packages: [...packages, ...extra],
     indexes: index.suites.map((suite) => ({ ...suite })),
     skipped: index.skipped,
-    guestSources: sourceLines(
-      suitesOf(distro, release, own).filter(({ suite }) => used.has(suite)),
-      plan.components,
-    ),
+    guestSources,
+    ...(extra.length === 0 ? {} : { lower }),
     bootstrap: (targetDir, tarFile, options) => bootstrapApt(plan, targetDir, tarFile, options),
     installed: dpkgPackages,
   }

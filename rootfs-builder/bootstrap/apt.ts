@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { lstatSync, readFileSync } from 'node:fs'
+import { existsSync, lstatSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 import { BuildError } from '../../scripts/errors.ts'
 import type { ErrorCode } from '../../scripts/errors.ts'
@@ -13,7 +13,8 @@ import type { ArchName } from '../../scripts/arch.ts'
 import { hostArch } from '../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
 import type { AptIndex, Suite } from '../../scripts/apt-index.ts'
-import { UNPACK_FLAGS } from '../base-tree.ts'
+import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
+import type { BootstrapOptions } from './plan.ts'
 
 /** All that decides what the base tree holds; its fingerprint names the tree in the cache. */
 export interface AptPlan {
@@ -21,7 +22,10 @@ export interface AptPlan {
   readonly debianArch: string
   readonly suite: string
   readonly components: readonly string[]
+  /** The distro's own set. */
   readonly packages: readonly string[]
+  /** Packages added to it, in a second layer over the tree of the first. */
+  readonly extra: readonly string[]
   readonly keyring: string
   readonly keepDocs: boolean
   readonly index: AptIndex
@@ -62,6 +66,7 @@ export function aptInputs(plan: AptPlan): {
     suite: plan.suite,
     components: plan.components,
     packages: plan.packages,
+    ...(plan.extra.length === 0 ? {} : { extra: plan.extra }),
     keepDocs: plan.keepDocs,
     // Whichever mirror serves it and whoever's key proves it: the same index names the same packages.
     suites: plan.index.suites.map(({ suite, sha256: digest }) => ({ suite, sha256: digest })),
@@ -78,6 +83,9 @@ export function sourceLines(suites: readonly Suite[], components: readonly strin
   return suites.map(({ suite, url }) => ['deb', url, suite, ...components].join(' '))
 }
 
+/** The signed indexes as apt keeps them, beside the tree that was made from them. */
+const LISTS_TAR = 'lists.tar'
+
 /**
  * Install the plan's packages into a new tree and store it as a tar, unpacking a copy on the way.
  *
@@ -85,14 +93,14 @@ export function sourceLines(suites: readonly Suite[], components: readonly strin
  * because dpkg syncs every file. The tar's clock is that of the signed index, so the same index gives
  * the same bytes.
  *
- * @param targetDir empty folder that gets the tree
+ * @param targetDir empty folder that gets the tree; undefined when nobody needs it yet
  * @param tarFile gets the same tree for later builds
  */
 export async function bootstrapApt(
   plan: AptPlan,
-  targetDir: string,
+  targetDir: string | undefined,
   tarFile: string,
-  options: { readonly logFile: string; readonly verbose: boolean },
+  options: BootstrapOptions,
 ): Promise<void> {
   requireTools([
     'mmdebstrap',
@@ -106,7 +114,8 @@ export async function bootstrapApt(
   ])
   const scratch = temporaryFor(`${tarFile}.scratch`)
   await mkdir(scratch)
-  const workplace = workplaceOutside([targetDir, tarFile, plan.keyring])
+  const used = [targetDir, tarFile, plan.keyring, options.lowerDir].filter((path) => path !== undefined)
+  const workplace = workplaceOutside(used)
   try {
     await run(
       [
@@ -118,15 +127,22 @@ export async function bootstrapApt(
             ? 'mount -t tmpfs -o mode=0755 osbuilder "$3"'
             : 'mount --bind "$4" "$3"; chmod 0755 "$3"',
           'install -m 0644 "$5" "$3/keyring.gpg"',
-          // One pass: what goes into the cache is unpacked while it is written.
-          // tar stops at the archive's end mark; the padding after it must not find a closed pipe.
-          `"\${@:6}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
+          targetDir === undefined
+            ? '"${@:6}" > "$2"'
+            : // One pass: what goes into the cache is unpacked while it is written.
+              // tar stops at the archive's end mark; the padding after it must not find a closed pipe.
+              `"\${@:6}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
         ].join('\n'),
-        ['bash', targetDir, tarFile, workplace, scratch, plan.keyring],
-        mmdebstrapArgv(plan, join(workplace, 'keyring.gpg')),
+        ['bash', targetDir ?? '', tarFile, workplace, scratch, plan.keyring],
+        mmdebstrapArgv(
+          plan,
+          join(workplace, 'keyring.gpg'),
+          options.lowerDir === undefined ? firstLayer(plan, tarFile) : nextLayer(plan, options.lowerDir),
+        ),
       ].flat(),
       {
-        ...options,
+        logFile: options.logFile,
+        verbose: options.verbose,
         cwd: '/',
         env: { TMPDIR: workplace, SOURCE_DATE_EPOCH: String(aptEpochSeconds(plan)) },
       },
@@ -161,20 +177,54 @@ function workplaceOutside(used: readonly string[]): string {
   )
 }
 
-function mmdebstrapArgv(plan: AptPlan, keyring: string): string[] {
+function mmdebstrapArgv(plan: AptPlan, keyring: string, layer: readonly string[]): string[] {
   return [
-    ['mmdebstrap', '--mode=root', '--format=tar', '--variant=required'],
+    ['mmdebstrap', '--mode=root', '--format=tar'],
     [`--architectures=${plan.debianArch}`],
-    [`--include=${plan.packages.join(',')}`],
     [`--keyring=${keyring}`],
     // A mirror that cuts connections is tried again; one that is silent is given up.
     ['--aptopt=Acquire::Retries "5"', '--aptopt=Acquire::http::Timeout "30"'],
     ['--aptopt=Acquire::Languages "none"'],
     ['--dpkgopt=force-unsafe-io'],
-    plan.keepDocs ? [] : `--extract-hook=${WITHOUT_DOCUMENTS}`,
+    layer,
     [plan.suite, '-'],
     sourceLines(plan.index.suites, plan.components),
   ].flat()
+}
+
+/** The distro's own set, in an empty tree; apt's lists are kept for the layers over it. */
+function firstLayer(plan: AptPlan, tarFile: string): string[] {
+  const lists = join(dirname(tarFile), LISTS_TAR)
+  const kept = ['--exclude=./partial', '--exclude=./auxfiles', '--exclude=./lock']
+  return [
+    '--variant=required',
+    `--include=${plan.packages.join(',')}`,
+    ...(plan.keepDocs ? [] : [`--extract-hook=${WITHOUT_DOCUMENTS}`]),
+    `--customize-hook=${quote(['tar', '--create', `--file=${lists}`, ...kept])} --directory "$1/var/lib/apt/lists" .`,
+  ]
+}
+
+/**
+ * More packages, over the tree of the layer below. apt finds the lists of that layer there, and asks the
+ * mirror only whether they are still its own.
+ */
+function nextLayer(plan: AptPlan, lowerDir: string): string[] {
+  const unpack = quote(['tar', '--extract', `--file=${join(lowerDir, TREE_TAR)}`, ...UNPACK_FLAGS])
+  const lists = join(lowerDir, LISTS_TAR)
+  return [
+    '--variant=custom',
+    // The mirror's name in it may be that of another build.
+    `--setup-hook=${unpack} --exclude=./etc/apt/sources.list --directory "$1"`,
+    ...(existsSync(lists)
+      ? [`--setup-hook=${quote(['tar', '--extract', `--file=${lists}`])} --directory "$1/var/lib/apt/lists"`]
+      : []),
+    [
+      '--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes',
+      // apt of the host, dpkg of the guest, which shall not see the host's TMPDIR.
+      '-o Dir::Bin::dpkg=env -o DPkg::Options::=--unset=TMPDIR -o DPkg::Options::=dpkg',
+      `-o DPkg::Chroot-Directory="$1" install ${quote(plan.extra)}`,
+    ].join(' '),
+  ]
 }
 
 function foreignTools(arch: ArchName): string[] {

@@ -28,26 +28,41 @@ export interface BasePlan {
   readonly skipped: readonly { readonly suite: string; readonly url: string; readonly why: string }[]
   /** What the guest's own list of mirrors says: the distro's, for ours may be a cache on this machine. */
   readonly guestSources: readonly string[]
+  /** The tree this one is made over, which the cache has or gets first. */
+  readonly lower?: LowerPlan
   /**
    * Make the tree.
    *
    * @param targetDir empty folder that gets it
    * @param tarFile gets the same as a tar whose members begin with `./`
    */
-  readonly bootstrap: (
-    targetDir: string,
-    tarFile: string,
-    options: { readonly logFile: string; readonly verbose: boolean },
-  ) => Promise<void>
+  readonly bootstrap: (targetDir: string, tarFile: string, options: BootstrapOptions) => Promise<void>
   /** The packages of such a tree, by its own database. */
   readonly installed: (guest: Guest) => InstalledPackage[]
+}
+
+/** What names a base tree in the cache. */
+export type BaseIdentity = Pick<BasePlan, 'inputs' | 'code' | 'tools' | 'epochSeconds'>
+
+/** A tree that is only stored, for another one to be made over it. */
+export interface LowerPlan extends BaseIdentity {
+  readonly store: (tarFile: string, options: BootstrapOptions) => Promise<void>
+}
+
+export interface BootstrapOptions {
+  readonly logFile: string
+  readonly verbose: boolean
+  /** Folder of the lower tree in the cache, when the plan has one. */
+  readonly lowerDir?: string
 }
 
 /** What every package manager plans with. */
 export interface PlanRequest {
   readonly settings: Settings
   readonly choice: Choice
+  /** The distro's own set, and what EXTRA_PKGS adds to it. */
   readonly packages: readonly string[]
+  readonly extra: readonly string[]
   readonly cacheDir: string
 }
 
@@ -55,7 +70,8 @@ export interface PlanRequest {
 export async function planBase(settings: Settings, choice: Choice, cacheDir: string): Promise<BasePlan> {
   if (settings.BUILD_METHOD === 'dracut') return planFromHost(settings)
   const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP }
-  const packages = selectPackages(choice.distro, features, settings.EXTRA_PKGS)
-  const request = { settings, choice, packages, cacheDir }
+  const packages = selectPackages(choice.distro, features)
+  const extra = [...new Set(settings.EXTRA_PKGS)].filter((name) => !packages.includes(name))
+  const request = { settings, choice, packages, extra, cacheDir }
   return choice.distro.packageManager === 'apk' ? planApk(request) : planApt(request)
 }

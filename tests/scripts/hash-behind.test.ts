@@ -24,6 +24,24 @@ t.test('the digest is that of the finished file, holes and all', async (t) => {
   await hash.stop()
 })
 
+t.test('what goes through its buffers is hashed from them, and holes are not read', async (t) => {
+  const file = join(t.testdir(), 'file')
+  const descriptor = openSync(file, 'w')
+  const hash = hashBehind(file)
+  // More buffers than there are, so that they are used again.
+  for (let part = 0; part < 40; part += 1) {
+    const buffer = hash.take()
+    buffer.fill(part + 1, 0, 1000 * (part + 1))
+    const place = part * (MIB + 5)
+    writeSync(descriptor, buffer, 0, 1000 * (part + 1), place)
+    hash.written(1000 * (part + 1), place)
+  }
+  ftruncateSync(descriptor, 60 * MIB)
+  hash.hole(60 * MIB)
+  t.equal(await hash.digest(60 * MIB), sha256File(file))
+  closeSync(descriptor)
+})
+
 t.test('what is not reached yet is not read', async (t) => {
   const file = join(t.testdir(), 'file')
   const descriptor = openSync(file, 'w')

@@ -4,6 +4,7 @@ import {
   appendFileSync,
   chmodSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -17,6 +18,7 @@ import { join } from 'node:path'
 
 import t from 'tap'
 
+import { sha256File } from '../../scripts/digest.ts'
 import { SETTINGS } from '../../scripts/settings-table.ts'
 import type { SettingName } from '../../scripts/settings-table.ts'
 import { startMirror } from '../mirrors/apt.ts'
@@ -105,6 +107,9 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   AGENT_POLICY: { value: 'no', builds: 'rootfs' },
   AGENT_POLICY_FILE: { value: '/etc/passwd', builds: 'rootfs' },
   ROOTFS_DIR: 'elsewhere',
+  // What comes from a registry is what would be built: remote-cache.test.ts.
+  REMOTE_CACHE: { value: 'http://127.0.0.1:1/none', builds: 'nothing' },
+  REMOTE_CACHE_PUSH: { value: 'yes', builds: 'nothing' },
   REPO_URL: { value: otherMirror.url, builds: 'nothing' },
   REPO_COMPONENTS: { value: 'main contrib', builds: 'rootfs' },
   REPO_KEYRING: { value: join(scratch, 'same-keys.gpg'), builds: 'nothing' },
@@ -234,7 +239,7 @@ t.test('of every kind of file: a changed content builds again, a touched file do
 
 t.test('what was changed is told by its name', async (t) => {
   const why = await makeAsync('why', { ...GOOD, AGENT_INIT: 'yes', EXTRA_PKGS: 'curl' })
-  t.match(why.stdout, /base +built +packages: \+curl -init -dbus/)
+  t.match(why.stdout, /base +built +(?=.*packages: -init -dbus).*EXTRA_PKGS: \+curl/)
   t.match(why.stdout, /provisioned +built .*setting AGENT_INIT: no -> yes/)
   t.match(why.stdout, /image +built +its rootfs is built/)
   t.match(
@@ -243,9 +248,36 @@ t.test('what was changed is told by its name', async (t) => {
   )
 })
 
+t.test('one more package is installed over the tree of the others, and is all that is fetched', async (t) => {
+  const extra = { ...GOOD, EXTRA_PKGS: 'tree' }
+  const before = mirror.asked.length
+  const built = await step('rootfs', extra)
+  t.equal(built.status, 0, built.said)
+  const fetched = mirror.asked.slice(before).filter((path) => path.endsWith('.deb'))
+  t.equal(fetched.length, 1, fetched.join(' '))
+  t.match(fetched[0], /\/tree_[^/]+\.deb$/)
+  t.ok(existsSync(join(ROOTFS, 'usr/bin/tree')))
+  t.notOk(existsSync(join(ROOTFS, 'usr/share/man/man1/tree.1.gz')), 'documents stay out of it as well')
+  t.strictSame(readdirSync(join(ROOTFS, 'var/lib/apt/lists')), [])
+  t.match(readFileSync(`${ROOTFS}.json`, 'utf8'), /"name": "tree"/)
+
+  const cold = { ...extra, WORKDIR: join(scratch, 'cold') }
+  const again = await step('rootfs', cold)
+  t.equal(again.status, 0, again.said)
+  const stamps: (string | undefined)[] = []
+  for (const settings of [extra, cold]) {
+    const image = await step('image', settings)
+    t.equal(image.status, 0, image.said)
+    stamps.push(sha256File(join(settings.WORKDIR, 'kata-containers.img')))
+  }
+  t.equal(stamps[0], stamps[1], 'and the same comes of an empty cache')
+  t.equal((await step('rootfs', GOOD)).status, 0)
+})
+
 t.test('a corrupt entry is dropped and made again, and never used', async (t) => {
   const base = join(WORKDIR, 'cache/base')
-  const entry = readdirSync(base).find((name) => /^[0-9a-f]{64}$/.test(name)) ?? ''
+  // That of the distro's own set, from which the other was made.
+  const entry = readdirSync(base).find((name) => existsSync(join(base, name, 'lists.tar'))) ?? ''
   const tar = join(base, entry, 'tree.tar')
   const bytes = readFileSync(tar)
   const middle = Math.floor(bytes.length / 2)
@@ -263,7 +295,7 @@ t.test('a corrupt entry is dropped and made again, and never used', async (t) =>
 
 t.test('the cache tells what it holds, and keeps what it is told to keep', async (t) => {
   const shown = await makeAsync('cache', GOOD)
-  t.match(shown.stdout, /CACHE +base +1 entry +\d+\.\d MiB +used \d+ min ago/)
+  t.match(shown.stdout, /CACHE +base +2 entries +\d+\.\d MiB +used [^\n]*min ago/)
   t.match(shown.stdout, /CACHE +provisioned +\d entries/)
   t.match(
     (await makeAsync('cache-clean', { ...GOOD, KEEP: 'much' })).said,

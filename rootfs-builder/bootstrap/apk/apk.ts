@@ -24,7 +24,9 @@ interface Resolved extends Asked {
 }
 
 /** Plan a base tree of a distro with apk: its packages are chosen here, not when it is made. */
-export async function planApk({ settings, choice, packages, cacheDir }: PlanRequest): Promise<BasePlan> {
+export async function planApk(request: PlanRequest): Promise<BasePlan> {
+  const { settings, choice, cacheDir } = request
+  const packages = [...request.packages, ...request.extra]
   const { distro, release, arch } = choice
   const apkArch = distro.arches[arch] ?? arch
   const repositoriesOf = (mirror: string): string[] =>
