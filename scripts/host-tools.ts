@@ -8,7 +8,17 @@ export type HostManager = 'apt' | 'dnf' | 'apk'
 
 /** Targets that need host tools of their own. */
 export type ToolTarget =
-  'rootfs' | 'image' | 'initrd' | 'kernel' | 'dracut' | 'boot' | 'test' | `foreign-${ArchName}`
+  | 'rootfs'
+  | 'image'
+  | 'xfs'
+  | 'squashfs'
+  | 'signing'
+  | 'initrd'
+  | 'kernel'
+  | 'dracut'
+  | 'boot'
+  | 'test'
+  | `foreign-${ArchName}`
 
 export interface HostTool {
   readonly tool: string
@@ -118,6 +128,42 @@ export const HOST_TOOLS: readonly HostTool[] = [
     why: 'reads file capabilities and other extended attributes',
     targets: ['image'],
     packages: { apt: 'attr', dnf: 'attr', apk: 'attr' },
+  },
+  {
+    tool: 'mkfs.xfs',
+    why: 'makes images with FS_TYPE=xfs',
+    targets: ['xfs', 'test'],
+    packages: { apt: 'xfsprogs', dnf: 'xfsprogs', apk: 'xfsprogs' },
+  },
+  {
+    tool: 'xfs_repair',
+    why: 'lists what is used of an xfs after second names were added, and checks it in the tests',
+    targets: ['xfs', 'test'],
+    packages: { apt: 'xfsprogs', dnf: 'xfsprogs', apk: 'xfsprogs' },
+  },
+  {
+    tool: 'sqfstar',
+    why: 'makes images with FS_TYPE=squashfs',
+    targets: ['squashfs', 'test'],
+    packages: { apt: 'squashfs-tools', dnf: 'squashfs-tools', apk: 'squashfs-tools' },
+  },
+  {
+    tool: 'openssl',
+    why: 'signs root hashes with VERITY_KEY',
+    targets: ['signing', 'test'],
+    packages: { apt: 'openssl', dnf: 'openssl', apk: 'openssl' },
+  },
+  {
+    tool: 'fsck.erofs',
+    why: 'checks every erofs in the tests',
+    targets: ['test'],
+    packages: { apt: 'erofs-utils', dnf: 'erofs-utils', apk: 'erofs-utils' },
+  },
+  {
+    tool: 'veritysetup',
+    why: 'computes root hashes again in the tests',
+    targets: ['test'],
+    packages: { apt: 'cryptsetup-bin', dnf: 'veritysetup', apk: 'cryptsetup' },
   },
   {
     tool: 'zstd',

@@ -41,12 +41,12 @@ export function findTool(tool: string): string | undefined {
 }
 
 /** @throws BuildError E_TOOL_MISSING naming every tool that is not installed, with the package that has it */
-export function requireTools(tools: readonly string[]): void {
+export function requireTools(tools: readonly string[], hint: string = 'sudo make setup'): void {
   const missing = tools.filter((tool) => findTool(tool) === undefined)
   if (missing.length === 0) return
   throw new BuildError('E_TOOL_MISSING', `host tools are missing: ${missing.join(', ')}`, {
     because: missing.map((tool) => packageHint(tool)),
-    hint: 'sudo make setup',
+    hint,
   })
 }
 
