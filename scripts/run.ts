@@ -221,6 +221,19 @@ export async function lockDescriptor(
   throw commandError(argv, Object.assign(new Error(), { code: status }), [])
 }
 
+/**
+ * Let another process be the last to close an open file that has no name any more.
+ *
+ * The kernel gives back the memory and the blocks of such a file in whoever closes it last: 0.13 s for
+ * an image of 185 MB, which nobody needs to wait for.
+ */
+export function closeElsewhere(descriptor: number): void {
+  const child = spawn('true', { stdio: ['ignore', 'ignore', 'ignore', descriptor], detached: true })
+  // Without the program the file is closed when this process ends.
+  child.on('error', () => undefined)
+  child.unref()
+}
+
 function checked(argv: Argv): [string, ...string[]] {
   const [tool, ...rest] = argv
   if (tool === undefined) throw new TypeError('empty command')

@@ -2,6 +2,7 @@
 import {
   closeSync,
   existsSync,
+  lstatSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -13,6 +14,7 @@ import { mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 import { errnoOf } from './errors.ts'
+import { closeElsewhere } from './run.ts'
 
 /**
  * What this process has begun and not finished; removed when it fails or is interrupted.
@@ -116,7 +118,7 @@ export function discard(temporary: string): void {
 
 function publish(temporary: string, finalPath: string): void {
   if (!existsSync(finalPath) || !isFolder(finalPath)) {
-    renameSync(temporary, finalPath)
+    replaceFile(temporary, finalPath)
     return
   }
   const old = join(dirname(finalPath), `.${basename(finalPath)}.old.tmp-${processName() ?? ''}`)
@@ -124,6 +126,24 @@ function publish(temporary: string, finalPath: string): void {
   renameSync(finalPath, old)
   renameSync(temporary, finalPath)
   discard(old)
+}
+
+/** Files from this size on are worth a process that gives them back. Unit: bytes. */
+const LARGE_BYTES = 16 * 1024 * 1024
+
+function replaceFile(temporary: string, finalPath: string): void {
+  const old = lstatSync(finalPath, { throwIfNoEntry: false })
+  if (old?.isFile() !== true || old.size < LARGE_BYTES) {
+    renameSync(temporary, finalPath)
+    return
+  }
+  const descriptor = openSync(finalPath, 'r')
+  try {
+    renameSync(temporary, finalPath)
+    closeElsewhere(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 function isFolder(path: string): boolean {
