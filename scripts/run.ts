@@ -158,6 +158,8 @@ export interface Background {
   /** Settles with the exit status when the tool ends, however it ends. */
   readonly exit: Promise<number>
   readonly kill: () => void
+  /** End it with what it started, and wait for that: a step cleans up when it is told to end. */
+  readonly stop: () => Promise<void>
 }
 
 /** Start a tool and leave it running, its output in a log file or on the terminal. */
@@ -172,15 +174,20 @@ export async function startBackground(
   const child = execa(tool, rest, {
     ...baseOptions(options),
     // A step that starts itself again must read the settings it was given.
-    ...(options.wholeEnvironment === true ? { env: {}, extendEnv: true } : {}),
+    ...(options.wholeEnvironment === true ? { env: { ...options.env }, extendEnv: true } : {}),
     stdin: options.terminal === true ? 'inherit' : 'ignore',
     stdout: output,
     stderr: output,
     buffer: false,
     reject: false,
   })
+  const exit = child.then((result) => result.exitCode ?? 1)
   return {
-    exit: child.then((result) => result.exitCode ?? 1),
+    exit,
+    stop: async () => {
+      child.kill('SIGTERM')
+      await exit
+    },
     kill: () => {
       child.kill('SIGKILL')
     },

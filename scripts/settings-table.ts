@@ -203,6 +203,12 @@ export const SETTINGS = {
     default: '',
     help: 'Modules of the guest kernel: a lib/modules/<version> folder',
   },
+  ROOTFS_OVERLAY: {
+    group: 'rootfs',
+    type: 'path',
+    default: '',
+    help: 'Folder whose files are laid over the guest last, owned by root',
+  },
   GUEST_HOOKS_TARBALL: { group: 'rootfs', type: 'path', default: '', help: 'Archive of OCI hooks' },
   PAUSE_IMAGE_TARBALL: { group: 'rootfs', type: 'path', default: '', help: 'Archive of the pause image' },
   COCO_GUEST_COMPONENTS_TARBALL: {
@@ -368,6 +374,12 @@ export const SETTINGS = {
     min: 0,
     max: 22,
     help: 'Level of the compressor (default: by compression)',
+  },
+  DEV: {
+    group: 'initrd',
+    type: 'boolean',
+    default: 'no',
+    help: 'Add what changed to the initrd that is there; for trying out only',
   },
 
   KERNEL_SOURCE: {

@@ -143,6 +143,8 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   SKIP_DAX_HEADER: { value: 'yes', builds: 'image' },
   SKIP_ROOTFS_CHECK: { value: 'yes', builds: 'nothing' },
   INITRD_COMPRESSION: { value: 'gzip', builds: 'initrd' },
+  ROOTFS_OVERLAY: { value: MODULES, builds: 'rootfs' },
+  DEV: { value: 'yes', builds: 'initrd' },
   INITRD_COMPRESSION_LEVEL: { value: '3', builds: 'initrd' },
   // A kernel is built beside the guest, and never into it.
   KERNEL_SOURCE: { value: 'git', builds: 'nothing' },
