@@ -69,10 +69,28 @@ async function beginWith(other: string | undefined, objects: string, logFile: st
   await withTemporary(objects, async (temporary) => {
     // Times are what the kernel's make goes by.
     await run(['cp', '--archive', '--reflink=auto', other, temporary], { logFile })
+    moveCommands(join(temporary, 'tools'), other, objects)
   })
   report(
     'OBJECTS',
     `${basename(objects)} begin as those of ${basename(other)}`,
     seconds(Date.now() - startMs),
   )
+}
+
+/**
+ * Name the new folder in the commands that tools of the kernel build were compiled with.
+ *
+ * Those hold whole paths, where the kernel's own hold none. With the old ones objtool would be compiled
+ * again, and then everything that it has worked on. Source: linux/tools/build/Build.include, if_changed
+ */
+function moveCommands(folder: string, from: string, to: string): void {
+  if (!existsSync(folder)) return
+  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+  for (const name of names.filter((path) => path.endsWith('.cmd'))) {
+    const file = join(folder, name)
+    const text = readFileSync(file, 'utf8')
+    const moved = text.replaceAll(`${from}/`, `${to}/`)
+    if (moved !== text) writeFileSync(file, moved)
+  }
 }

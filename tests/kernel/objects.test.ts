@@ -33,6 +33,9 @@ t.test(
     objects('x86_64-measured-debug', 'other key', true)
     objects('x86_64-measured', 'key', false)
     objects('aarch64-measured', 'key', true)
+    const command = (name: string): string => join(root, name, 'tools/objtool/.a.o.cmd')
+    mkdirSync(join(root, 'x86_64-debug/tools/objtool'), { recursive: true })
+    writeFileSync(command('x86_64-debug'), `cmd_${root}/x86_64-debug/tools/a.o := cc`)
     const plan = {
       arch: 'x86_64',
       variants: ['measured', 'nested', 'debug'],
@@ -41,6 +44,8 @@ t.test(
     const made = join(root, 'x86_64-measured-nested-debug')
     await claimObjects(made, 'key', plan)
     t.equal(readFileSync(join(made, 'a.o'), 'utf8'), 'x86_64-debug')
+    const moved = readFileSync(command('x86_64-measured-nested-debug'), 'utf8')
+    t.equal(moved, `cmd_${made}/tools/a.o := cc`)
     t.equal(statSync(join(made, 'a.o')).mtimeMs, old.getTime())
     await claimObjects(made, 'new key', plan)
     t.notOk(existsSync(join(made, 'a.o')), 'objects of other sources are removed')
