@@ -55,6 +55,7 @@ await runStep({
   valueFlags: ['o'],
   switches: ['p', 'w'],
   needsOwners: true,
+  container: { step: 'initrd', pathFlags: ['o'] },
   main,
 })
 

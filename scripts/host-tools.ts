@@ -172,6 +172,24 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'zstd', dnf: 'zstd', apk: 'zstd' },
   },
   {
+    tool: 'docker',
+    why: 'builds in a container in the tests (USE_DOCKER)',
+    targets: ['test'],
+    packages: { apt: 'docker.io', dnf: 'moby-engine', apk: 'docker' },
+  },
+  {
+    tool: 'podman',
+    why: 'builds in a container in the tests (USE_PODMAN)',
+    targets: ['test'],
+    packages: { apt: 'podman', dnf: 'podman', apk: 'podman' },
+  },
+  {
+    tool: 'runc',
+    why: 'runs the containers of podman in the tests',
+    targets: ['test'],
+    packages: { apt: 'runc', dnf: 'runc', apk: 'runc' },
+  },
+  {
     tool: 'docker-registry',
     why: 'is the registry of the tests, on this host alone',
     targets: ['test'],

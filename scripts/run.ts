@@ -158,6 +158,8 @@ export interface Background {
   /** Settles with the exit status when the tool ends, however it ends. */
   readonly exit: Promise<number>
   readonly kill: () => void
+  /** Close its standard input, when that is a pipe. */
+  readonly endInput: () => void
   /** End it with what it started, and wait for that: a step cleans up when it is told to end. */
   readonly stop: () => Promise<void>
 }
@@ -165,7 +167,11 @@ export interface Background {
 /** Start a tool and leave it running, its output in a log file or on the terminal. */
 export async function startBackground(
   argv: Argv,
-  options: RunOptions & { readonly terminal?: boolean; readonly wholeEnvironment?: boolean } = {},
+  options: RunOptions & {
+    /** Give it our standard input, or a pipe that ends when we do. */
+    readonly terminal?: boolean | 'pipe'
+    readonly wholeEnvironment?: boolean
+  } = {},
 ): Promise<Background> {
   const [tool, ...rest] = checked(argv)
   const { execa } = await import('execa')
@@ -175,7 +181,7 @@ export async function startBackground(
     ...baseOptions(options),
     // A step that starts itself again must read the settings it was given.
     ...(options.wholeEnvironment === true ? { env: { ...options.env }, extendEnv: true } : {}),
-    stdin: options.terminal === true ? 'inherit' : 'ignore',
+    stdin: options.terminal === 'pipe' ? 'pipe' : options.terminal === true ? 'inherit' : 'ignore',
     stdout: output,
     stderr: output,
     buffer: false,
@@ -190,6 +196,9 @@ export async function startBackground(
     },
     kill: () => {
       child.kill('SIGKILL')
+    },
+    endInput: () => {
+      child.stdin?.end()
     },
   }
 }

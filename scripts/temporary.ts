@@ -15,6 +15,7 @@ import { basename, dirname, join } from 'node:path'
 
 import { errnoOf } from './errors.ts'
 import { closeElsewhere } from './run.ts'
+import { processOutside } from './settings.ts'
 
 /**
  * What this process has begun and not finished; removed when it fails or is interrupted.
@@ -35,14 +36,26 @@ function processName(pid: number | 'self' = 'self'): string | undefined {
 
 const NAME = /^\..*\.tmp-(\d+)-(\d+)$/
 
-/** Remove what processes that are gone left half-written in a folder. */
-export function removeStale(folder: string): void {
-  if (!existsSync(folder)) return
+/** What this process is called in the names of its temporary files. */
+export function ownName(): string {
+  return processOutside() ?? processName() ?? ''
+}
+
+/**
+ * Remove what processes that are gone left half-written in a folder.
+ *
+ * In a container nothing is: the processes of others cannot be seen there, and who started it has done this.
+ *
+ * @param own remove what has our own name as well: what a container that is gone left
+ */
+export function removeStale(folder: string, own: 'keep own' | 'own too' = 'keep own'): void {
+  if (!existsSync(folder) || processOutside() !== undefined) return
   for (const name of readdirSync(folder)) {
-    const match = NAME.exec(name)
-    if (match === null || processName(Number(match[1])) === `${String(match[1])}-${String(match[2])}`)
-      continue
-    removeOwn(join(folder, name))
+    const [, pid, start] = NAME.exec(name) ?? []
+    if (pid === undefined || start === undefined) continue
+    const process = `${pid}-${start}`
+    const isLeft = processName(Number(pid)) !== process || (own === 'own too' && process === ownName())
+    if (isLeft) removeOwn(join(folder, name))
   }
 }
 
@@ -104,7 +117,7 @@ export async function changeFolder(
 
 /** A new name beside `path`, removed when this process ends before `discard`. */
 export function temporaryFor(path: string): string {
-  const temporary = join(dirname(path), `.${basename(path)}.tmp-${processName() ?? ''}`)
+  const temporary = join(dirname(path), `.${basename(path)}.tmp-${ownName()}`)
   rmSync(temporary, { recursive: true, force: true })
   unfinished.add(temporary)
   return temporary
@@ -121,7 +134,7 @@ function publish(temporary: string, finalPath: string): void {
     replaceFile(temporary, finalPath)
     return
   }
-  const old = join(dirname(finalPath), `.${basename(finalPath)}.old.tmp-${processName() ?? ''}`)
+  const old = join(dirname(finalPath), `.${basename(finalPath)}.old.tmp-${ownName()}`)
   unfinished.add(old)
   renameSync(finalPath, old)
   renameSync(temporary, finalPath)

@@ -91,8 +91,12 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   // What dracut is told matters to the guests it makes: dracut.test.ts.
   DRACUT_KVERSION: { value: '6.1.0', builds: 'nothing' },
   DRACUT_CONF_DIR: { value: '/nowhere', builds: 'nothing' },
+  // The same bytes in a container: container.test.ts.
   USE_DOCKER: { value: 'no', builds: 'nothing' },
   USE_PODMAN: { value: 'no', builds: 'nothing' },
+  DOCKER_RUNTIME: { value: 'runc', builds: 'nothing' },
+  IMAGE_REGISTRY: { value: 'mirror.example:5000', builds: 'nothing' },
+  BUILDER_BASE: { value: 'debian:12', builds: 'nothing' },
   EXTRA_PKGS: { value: 'curl', builds: 'rootfs' },
   SECCOMP: { value: 'no', builds: 'rootfs' },
   DEBUG: { value: 'yes', builds: 'nothing' },

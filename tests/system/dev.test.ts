@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import t from 'tap'
 
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
-import { PROJECT, makeAsync, step } from './user.ts'
+import { PROJECT, bootCache, makeAsync, step } from './user.ts'
 
 t.setTimeout(10 * 60 * 1000)
 
@@ -30,7 +30,7 @@ const SETTINGS = {
   REPO_KEYRING: alpine.keyring,
   WORKDIR: join(scratch, 'w'),
   // The kernel that the guests of all tests are booted with.
-  CACHE_DIR: join(PROJECT, 'workdir', 'test-boot', 'cache'),
+  CACHE_DIR: bootCache(),
   SOURCE_DATE_EPOCH: '1795000000',
   INITRD_COMPRESSION: 'zstd',
   BOOT_TIMEOUT: '300',

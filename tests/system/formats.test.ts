@@ -24,7 +24,7 @@ import { sha256 } from '../../scripts/digest.ts'
 import { readTree } from '../../scripts/tree.ts'
 import type { TreeEntry } from '../../scripts/tree.ts'
 import { withXattrs } from '../../scripts/xattrs.ts'
-import { NORMAL_USER, PROJECT, asNormalUser, make, step } from './user.ts'
+import { NORMAL_USER, PROJECT, asNormalUser, bootCache, make, step } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(20 * 60 * 1000)
@@ -441,7 +441,7 @@ const BOOT = {
   DISTRO: 'debian',
   AGENT_INIT: 'yes',
   WORKDIR: join(PROJECT, 'workdir', 'test-formats'),
-  CACHE_DIR: join(PROJECT, 'workdir', 'test-boot', 'cache'),
+  CACHE_DIR: bootCache(),
   SOURCE_DATE_EPOCH: EPOCH,
   BOOT_TIMEOUT: '300',
 }
