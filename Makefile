@@ -26,7 +26,7 @@ unexport ZX_PREFIX ZX_POSTFIX ZX_SHELL ZX_VERBOSE
 # What `sudo make` compiles and installs belongs to who called sudo, so that a later make works without.
 AS_CALLER := $(if $(SUDO_UID),setpriv --reuid=$(SUDO_UID) --regid=$(SUDO_GID) --clear-groups)
 
-SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder kernel dracut tests -name '*.ts' 2>/dev/null)
+SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder kernel dracut proof tests -name '*.ts' 2>/dev/null)
 COMPILED := build/.compiled
 INSTALLED := node_modules/.package-lock.json
 RUN := node build
