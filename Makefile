@@ -104,12 +104,27 @@ setup: $(COMPILED) ## Install the host packages that are missing, each with its 
 check-deps: $(COMPILED) ## Tell which host packages are missing, per target
 	@$(RUN)/scripts/setup.js -n $(MAKECMDGOALS)
 
+##@ Proof
+.PHONY: sbom sign verify repro
+sbom: $(COMPILED) ## Write SBOMs and provenance beside what was built
+	@$(RUN)/proof/sbom.js
+
+sign: $(COMPILED) ## Sign what was built, its manifest, SBOMs and provenance with SIGN_KEY
+	@$(RUN)/proof/sign.js
+
+verify: $(COMPILED) ## Check signatures, manifests, root hash and SBOMs against what is there
+	@$(RUN)/proof/verify.js
+
+repro: $(TARGET) ## Build TARGET a second time under disturbances, and tell why bytes differ
+	@$(RUN)/proof/repro.js
+
 ##@ Cache
 .PHONY: why cache cache-clean
 why: $(COMPILED) ## Tell per stage of TARGET what would be built, and what changed
 	@lines="$$($(ROOTFS_OF_DISTRO) -w)"; printf '%s\n' "$$lines"; \
 	case "$(TARGET):$$lines" in \
 	rootfs:*) ;; \
+	kernel:*) echo 'TARGET=kernel: make why explains rootfs, image and initrd' >&2; exit 64 ;; \
 	*' built   '*) printf '  WHY     %-12s built    its rootfs is built\n' "$(TARGET)" ;; \
 	*) $(RUN)/$(TARGET)-builder/$(TARGET).js -w ;; \
 	esac
