@@ -26,6 +26,7 @@ export function describeKernel({ path, manifest }: Output): Description {
   const patches = Array.isArray(inputs['patches']) ? inputs['patches'].map((item: Json) => tableOf(item)) : []
   const release = textOf(result['release'])
   return {
+    indexes: [],
     inventory: {
       unaccounted: [],
       components: [

@@ -62,6 +62,7 @@ export async function describeTree(
   )
   return {
     inventory,
+    indexes: rootfs.manifest?.result['suites'] ?? [],
     subject: {
       kind: manifest.kind,
       name: manifest.name,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, readdirSync } from 'node:fs'
-import { basename, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 
 import type { Json } from '../scripts/digest.ts'
 import { BuildError } from '../scripts/errors.ts'
@@ -72,4 +72,13 @@ function openOutput(path: string): Output {
   throw new BuildError('E_INPUT', `${basename(manifestPath(path))}: no manifest is beside ${path}`, {
     hint: 'give the path of a rootfs, image, initrd or kernel whose manifest lies beside it',
   })
+}
+
+/** Files beside the one that has the manifest which it tells of too: those of a kernel. */
+export function otherFiles({ path, manifest }: Output): string[] {
+  const names = manifest.kind === 'kernel' ? manifest.result['files'] : []
+  return (Array.isArray(names) ? names : [])
+    .map((name: Json) => textOf(name))
+    .filter((name) => name !== basename(path) && !name.startsWith('modules-'))
+    .map((name) => join(dirname(path), basename(name)))
 }

@@ -44,7 +44,7 @@ export async function projectCommit(): Promise<
  */
 export function provenance(
   { manifest }: Output,
-  { subject, inventory }: Description,
+  { subject, inventory, indexes }: Description,
   project: { readonly commit: string; readonly isClean: boolean } | undefined,
 ): Table {
   const inputs = rootfsInputs(manifest)
@@ -74,9 +74,7 @@ export function provenance(
         },
         resolvedDependencies: [
           ...projectMaterial(project),
-          ...indexMaterials(
-            manifest.kind === 'rootfs' ? manifest.result['suites'] : tableOf(inputs['base'])['suites'],
-          ),
+          ...indexMaterials(indexes),
           ...givenMaterials(inputs),
           ...kernelMaterials(manifest.kind === 'kernel' ? manifest.inputs : {}),
           ...inventory.components

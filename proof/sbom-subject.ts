@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { sha256 } from '../scripts/digest.ts'
+import type { Json } from '../scripts/digest.ts'
 import type { Inventory } from './inventory.ts'
 
 /** What an SBOM is about. */
@@ -19,6 +20,8 @@ export interface Subject {
 export interface Description {
   readonly subject: Subject
   readonly inventory: Inventory
+  /** The signed indexes that named the packages, as the manifest of the rootfs has them. */
+  readonly indexes: Json
 }
 
 /**

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync } from 'node:fs'
+import { basename } from 'node:path'
+
+import { BuildError } from '../scripts/errors.ts'
+import { withLock } from '../scripts/lock.ts'
+import { report } from '../scripts/log.ts'
+import { readSettings } from '../scripts/settings.ts'
+import { runStep } from '../scripts/step.ts'
+import type { StepArguments } from '../scripts/step.ts'
+import { openWorkspace } from '../scripts/workspace.ts'
+import { findOutputs, otherFiles } from './outputs.ts'
+import { secretKeyKind, signFile, signedFiles } from './signing.ts'
+
+const USAGE = `
+Sign outputs, their manifests, SBOMs and provenance, with a key of OpenSSH or minisign (SIGN_KEY).
+
+  sign.js [OUTPUT...]
+
+  -h  show this help
+
+OUTPUT is a rootfs, image, initrd or kernel (default: all of DISTRO in WORKDIR, and the kernels there).
+`
+
+await runStep({ name: 'sign', usage: USAGE, needsOwners: false, main })
+
+async function main(given: StepArguments): Promise<void> {
+  const settings = readSettings()
+  const kind = secretKeyKind(settings.SIGN_KEY)
+  const workspace = openWorkspace(settings)
+  const outputs = findOutputs(settings, workspace, given.positional).map((output) => ({
+    ...output,
+    files: signedFiles({ path: output.path, kind: output.manifest.kind }, otherFiles(output)),
+  }))
+  const missing = outputs.flatMap(({ files }) => files.filter((file) => !existsSync(file)))
+  if (missing.length > 0) {
+    throw new BuildError('E_INPUT', 'there are no SBOMs and no provenance to sign', {
+      because: missing.map((file) => `missing: ${file}`),
+      hint: 'make sbom sign    writes and signs them',
+    })
+  }
+  for (const { path, files } of outputs) {
+    await withLock(workspace, path, 'exclusive', async () => {
+      for (const file of files) await signFile(file, settings.SIGN_KEY, kind)
+    })
+    report('SIGN', basename(path), `${String(files.length)} files`, kind)
+  }
+}
