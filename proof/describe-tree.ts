@@ -77,6 +77,13 @@ export async function describeTree(
   }
 }
 
+/** True when an image or initrd was packed from a rootfs that is no longer as it was. */
+export async function isOutdated(output: Output, settings: Settings, workspace: Workspace): Promise<boolean> {
+  const { kind, inputs } = output.manifest
+  if (kind === 'rootfs' || kind === 'kernel') return false
+  return inputs['rootfs'] !== (await openRootfs(settings, workspace, undefined)).stamp
+}
+
 function wordsOf(value: Json): string[] {
   return Array.isArray(value) ? value.map((item: Json) => textOf(item)) : []
 }

@@ -46,7 +46,17 @@ export function explainTrees(
     return explainEntry(entry, match, around, read)
   })
   const extra = second.filter(({ path }) => !own.has(path)).map((entry) => presence(entry, 'second'))
-  return [...differences, ...extra, ...orderOf(first, second)]
+  return withoutConsequences([...differences, ...extra, ...orderOf(first, second)])
+}
+
+/** What is made or removed in a folder changes the folder's time: the first says it all. */
+function withoutConsequences(differences: readonly Difference[]): Difference[] {
+  const changed = new Set(
+    differences
+      .filter(({ field }) => field === 'presence')
+      .map(({ path }) => path.split('/').slice(0, -1).join('/')),
+  )
+  return differences.filter(({ path, field }) => field !== 'time' || !changed.has(path))
 }
 
 function presence(entry: ListedEntry, where: 'first' | 'second'): Difference {
@@ -142,17 +152,20 @@ function causeOfTime(a: number, b: number, around: Surroundings): string {
 function causeOfText(a: string, b: string, around: Surroundings): string {
   const isNamed = (text: string, paths: readonly string[]): boolean =>
     paths.some((path) => path.length > 1 && text.includes(path))
+  const reasons: string[] = []
   if (isNamed(a, around.firstPaths) || isNamed(b, around.secondPaths))
-    return 'it names a folder of the build (working directory or HOME)'
+    reasons.push('it names a folder of the build (working directory or HOME)')
   const times = (text: string): number[] =>
     [...text.matchAll(/\b1[0-9]{9}\b/g)].map((match) => Number(match[0]))
+  const dates = /\b(20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]* )/
   if (
     times(a).some((time) => isWithin(time, around.firstSpan)) ||
     times(b).some((time) => isWithin(time, around.secondSpan))
   )
-    return 'it holds the time of the build'
-  const dates = /\b(20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]* )/
-  if (dates.test(a) && dates.test(b)) return 'it holds a date: the clock or the time zone of the build'
+    reasons.push('it holds the time of the build')
+  else if (dates.test(a) && dates.test(b) && reasons.length === 0)
+    reasons.push('it holds a date: the clock or the time zone of the build')
+  if (reasons.length > 0) return reasons.join(', and ')
   const uuid = /[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}/i
   if (uuid.test(a) && uuid.test(b)) return 'it holds a UUID or another random number'
   const sorted = (text: string): string =>

@@ -77,7 +77,7 @@ async function main(_: StepArguments): Promise<void> {
     report('REPRO', `${settings.TARGET} of ${settings.DISTRO}`, `building again, log in ${logFile}`)
     const inputs = rootfsInputs(first.manifest)
     const fixed = {
-      SOURCE_DATE_EPOCH: String(first.manifest.inputs['epochSeconds'] ?? ''),
+      SOURCE_DATE_EPOCH: String(Number(first.manifest.inputs['epochSeconds'] ?? 0)),
       ...(textOf(inputs['version']) === '' ? {} : { OSBUILDER_VERSION: textOf(inputs['version']) }),
     }
     for (const step of STEPS[settings.TARGET]) {

@@ -2,7 +2,7 @@
 import { basename } from 'node:path'
 
 import { withLock } from '../scripts/lock.ts'
-import { report, warn } from '../scripts/log.ts'
+import { note, report, warn } from '../scripts/log.ts'
 import { DESCRIPTIONS } from '../scripts/manifest.ts'
 import { readSettings } from '../scripts/settings.ts'
 import { runStep } from '../scripts/step.ts'
@@ -11,7 +11,7 @@ import { writeWhole } from '../scripts/temporary.ts'
 import { openWorkspace } from '../scripts/workspace.ts'
 import { cyclonedx } from './cyclonedx.ts'
 import { describeKernel } from './describe-kernel.ts'
-import { describeTree } from './describe-tree.ts'
+import { describeTree, isOutdated } from './describe-tree.ts'
 import { findOutputs } from './outputs.ts'
 import { projectCommit, provenance } from './provenance.ts'
 import { spdx } from './spdx.ts'
@@ -36,6 +36,13 @@ async function main(given: StepArguments): Promise<void> {
   const workspace = openWorkspace(settings)
   const project = await projectCommit()
   for (const output of findOutputs(settings, workspace, given.positional)) {
+    // One that is asked for by name is refused instead, by what describes it.
+    if (given.positional.length === 0 && (await isOutdated(output, settings, workspace))) {
+      note(
+        `${basename(output.path)}: its rootfs was changed since; make ${output.manifest.kind} packs it again`,
+      )
+      continue
+    }
     await withLock(workspace, output.path, 'exclusive', async () => {
       const description =
         output.manifest.kind === 'kernel'

@@ -107,7 +107,7 @@ export async function prepareSecond(
       words: [
         'a later clock, and other times of the source files',
         'time zone Asia/Kathmandu',
-        `locale ${locale}`,
+        locale === 'C' ? 'locale C (this host has no other)' : `locale ${locale}`,
         'umask 0077',
         isRoot ? `another uid (root of a user namespace at ${String(OTHER_ID)})` : '',
         'another working directory and HOME',

@@ -4,7 +4,7 @@ import { basename } from 'node:path'
 
 import { BuildError } from '../scripts/errors.ts'
 import { withLock } from '../scripts/lock.ts'
-import { report } from '../scripts/log.ts'
+import { note, report } from '../scripts/log.ts'
 import { readSettings } from '../scripts/settings.ts'
 import { runStep } from '../scripts/step.ts'
 import type { StepArguments } from '../scripts/step.ts'
@@ -28,17 +28,23 @@ async function main(given: StepArguments): Promise<void> {
   const settings = readSettings()
   const kind = secretKeyKind(settings.SIGN_KEY)
   const workspace = openWorkspace(settings)
-  const outputs = findOutputs(settings, workspace, given.positional).map((output) => ({
-    ...output,
-    files: signedFiles({ path: output.path, kind: output.manifest.kind }, otherFiles(output)),
-  }))
-  const missing = outputs.flatMap(({ files }) => files.filter((file) => !existsSync(file)))
-  if (missing.length > 0) {
+  const found = findOutputs(settings, workspace, given.positional).map((output) => {
+    const files = signedFiles({ path: output.path, kind: output.manifest.kind }, otherFiles(output))
+    return { ...output, files, missing: files.filter((file) => !existsSync(file)) }
+  })
+  const outputs = found.filter(({ missing }) => missing.length === 0)
+  const missing = found.flatMap((output) => output.missing)
+  if (outputs.length === 0 || (given.positional.length > 0 && missing.length > 0)) {
     throw new BuildError('E_INPUT', 'there are no SBOMs and no provenance to sign', {
       because: missing.map((file) => `missing: ${file}`),
       hint: 'make sbom sign    writes and signs them',
     })
   }
+  for (const {
+    path,
+    missing: [file],
+  } of found)
+    if (file !== undefined) note(`${basename(path)}: not signed, for it is not described: make sbom`)
   for (const { path, files } of outputs) {
     await withLock(workspace, path, 'exclusive', async () => {
       for (const file of files) await signFile(file, settings.SIGN_KEY, kind)

@@ -57,5 +57,5 @@ export function purlOf(
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, value]) => `${key}=${encode(value)}`)
   const namespace = encode(distro.id === '' ? type : distro.id.toLowerCase())
-  return `pkg:${type}/${namespace}/${encode(item.name)}@${encode(item.version)}?${words.join('&')}`
+  return `pkg:${type}/${namespace}/${encode(item.name)}@${encode(item.version)}${words.length === 0 ? '' : '?'}${words.join('&')}`
 }
