@@ -3,6 +3,7 @@ import { existsSync, lstatSync, readFileSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
 import type { Json } from './digest.ts'
+import { BuildError } from './errors.ts'
 import { writeWhole } from './temporary.ts'
 import { changedInputs, tellStage } from './why.ts'
 
@@ -39,12 +40,29 @@ function statePath(output: string): string {
   return join(dirname(output), `.${basename(output)}.state`)
 }
 
-/** The manifest of an output, or undefined when there is none. */
+/**
+ * The manifest of an output, or undefined when there is none.
+ *
+ * @throws BuildError E_DIGEST when the file is no JSON
+ */
 export function readManifest(output: string): Manifest | undefined {
   const file = manifestPath(output)
   if (!existsSync(file)) return undefined
-  const value: unknown = JSON.parse(readFileSync(file, 'utf8'))
+  const value = parse(file)
   return isManifest(value) ? value : undefined
+}
+
+function parse(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as unknown
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error
+    throw new BuildError('E_DIGEST', `${file}: is cut short, or somebody changed it`, {
+      because: [error.message],
+      hint: `rm ${file}    and build it again; do not use what it tells of`,
+      cause: error,
+    })
+  }
 }
 
 function isManifest(value: unknown): value is Manifest {

@@ -8,6 +8,8 @@ import {
   mkdtempSync,
   readFileSync,
   rmSync,
+  statSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -252,9 +254,11 @@ t.test('each reason to refuse is told', async (t) => {
     work: () => Promise<void>,
   ): Promise<void> => {
     const bytes = readFileSync(file)
+    const { atime, mtime } = statSync(file)
     writeFileSync(file, change(Buffer.from(bytes)))
     await work()
     writeFileSync(file, bytes)
+    utimesSync(file, atime, mtime)
   }
   const oneBit = (at: number) => (bytes: Buffer) => {
     bytes[at] = (bytes[at] ?? 0) ^ 1
@@ -262,7 +266,14 @@ t.test('each reason to refuse is told', async (t) => {
   }
   const badSignature = /the signature is not good/
   await changed(IMAGE, oneBit(64 * 1024 * 1024), () => refused('tampered output', {}, badSignature))
-  await changed(`${INITRD}.json`, oneBit(300), () => refused('tampered manifest', {}, badSignature))
+  const otherwise = (bytes: Buffer): Buffer =>
+    Buffer.from(bytes.toString().replace('"plain": false', '"plain": true'))
+  await changed(`${INITRD}.json`, otherwise, () => refused('tampered manifest', {}, badSignature))
+  await changed(
+    `${INITRD}.json`,
+    (bytes) => bytes.subarray(0, 300),
+    () => refused('half a manifest', {}, /is cut short, or somebody changed it/),
+  )
   await changed(`${IMAGE}${DESCRIPTIONS.spdx}`, oneBit(500), () => refused('tampered SBOM', {}, badSignature))
   await changed(`${IMAGE}${DESCRIPTIONS.provenance}`, oneBit(500), () =>
     refused('tampered provenance', {}, badSignature),
