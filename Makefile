@@ -115,7 +115,7 @@ sign: $(COMPILED) ## Sign what was built, its manifest, SBOMs and provenance wit
 verify: $(COMPILED) ## Check signatures, manifests, root hash and SBOMs against what is there
 	@$(RUN)/proof/verify.js
 
-repro: $(TARGET) ## Build TARGET a second time under disturbances, and tell why bytes differ
+repro: $(filter rootfs image initrd kernel,$(TARGET)) $(COMPILED) ## Build TARGET a second time under disturbances, and tell why bytes differ
 	@$(RUN)/proof/repro.js
 
 ##@ Cache
@@ -124,7 +124,7 @@ why: $(COMPILED) ## Tell per stage of TARGET what would be built, and what chang
 	@lines="$$($(ROOTFS_OF_DISTRO) -w)"; printf '%s\n' "$$lines"; \
 	case "$(TARGET):$$lines" in \
 	rootfs:*) ;; \
-	kernel:*) echo 'TARGET=kernel: make why explains rootfs, image and initrd' >&2; exit 64 ;; \
+	kernel:*) echo 'ERROR TARGET=kernel: make why explains rootfs, image and initrd' >&2; exit 64 ;; \
 	*' built   '*) printf '  WHY     %-12s built    its rootfs is built\n' "$(TARGET)" ;; \
 	*) $(RUN)/$(TARGET)-builder/$(TARGET).js -w ;; \
 	esac
