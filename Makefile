@@ -26,7 +26,7 @@ unexport ZX_PREFIX ZX_POSTFIX ZX_SHELL ZX_VERBOSE
 # What `sudo make` compiles and installs belongs to who called sudo, so that a later make works without.
 AS_CALLER := $(if $(SUDO_UID),setpriv --reuid=$(SUDO_UID) --regid=$(SUDO_GID) --clear-groups)
 
-SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder kernel dracut tests -name '*.ts' 2>/dev/null)
+SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder kernel dracut proof tests -name '*.ts' 2>/dev/null)
 COMPILED := build/.compiled
 INSTALLED := node_modules/.package-lock.json
 RUN := node build
@@ -107,12 +107,27 @@ setup: $(COMPILED) ## Install the host packages that are missing, each with its 
 check-deps: $(COMPILED) ## Tell which host packages are missing, per target
 	@$(RUN)/scripts/setup.js -n $(MAKECMDGOALS)
 
+##@ Proof
+.PHONY: sbom sign verify repro
+sbom: $(COMPILED) ## Write SBOMs and provenance beside what was built
+	@$(RUN)/proof/sbom.js
+
+sign: $(COMPILED) ## Sign what was built, its manifest, SBOMs and provenance with SIGN_KEY
+	@$(RUN)/proof/sign.js
+
+verify: $(COMPILED) ## Check signatures, manifests, root hash and SBOMs against what is there
+	@$(RUN)/proof/verify.js
+
+repro: $(filter rootfs image initrd kernel,$(TARGET)) $(COMPILED) ## Build TARGET a second time under disturbances, and tell why bytes differ
+	@$(RUN)/proof/repro.js
+
 ##@ Cache
 .PHONY: why cache cache-clean
 why: $(COMPILED) ## Tell per stage of TARGET what would be built, and what changed
 	@lines="$$($(ROOTFS_OF_DISTRO) -w)"; printf '%s\n' "$$lines"; \
 	case "$(TARGET):$$lines" in \
 	rootfs:*) ;; \
+	kernel:*) echo 'ERROR TARGET=kernel: make why explains rootfs, image and initrd' >&2; exit 64 ;; \
 	*' built   '*) printf '  WHY     %-12s built    its rootfs is built\n' "$(TARGET)" ;; \
 	*) $(RUN)/$(TARGET)-builder/$(TARGET).js -w ;; \
 	esac

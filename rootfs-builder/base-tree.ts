@@ -13,8 +13,7 @@ export const UNPACK_FLAGS = [
   '--exclude=./dev/*',
 ]
 
-/** Name of a tree's archive in its entry of the cache; members begin with `./`. */
-export const TREE_TAR = 'tree.tar'
+export { TREE_TAR } from '../scripts/cache.ts'
 
 /** Unpack a base tree into an empty folder. */
 export async function unpackBase(tarFile: string, targetDir: string): Promise<void> {

@@ -19,7 +19,11 @@ export interface Delta {
   readonly base: string
   /** In byte order of the paths. */
   readonly rows: readonly DeltaRow[]
+  readonly written: Written
 }
+
+/** What provisioning wrote: paths below the root by the name of the step, which `make sbom` names them by. */
+export type Written = Readonly<Record<string, readonly string[]>>
 
 /** A delta in the cache. */
 export interface KeptDelta extends Delta {

@@ -1,22 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, readdirSync, statSync } from 'node:fs'
 import { homedir } from 'node:os'
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 import { sha256 } from '../scripts/digest.ts'
 import { BuildError } from '../scripts/errors.ts'
-import { readState } from '../scripts/manifest.ts'
+import { listingPath, readState } from '../scripts/manifest.ts'
 import { changedPaths, listEntries, readListing } from '../scripts/tree-stamp.ts'
 import { readTree } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 
 /** An edited tree's first changes that an error names. */
 const NAMED_CHANGES = 5
-
-/** File beside a rootfs that lists it as it was built. */
-export function listingPath(output: string): string {
-  return join(dirname(output), `.${basename(output)}.listing`)
-}
 
 /** @throws BuildError E_CONFIG when building there would overwrite what is not ours */
 export function refuseForeignFolder(output: string): void {

@@ -13,7 +13,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { join, posix } from 'node:path'
+import { join, posix, relative } from 'node:path'
 
 import { BuildError } from '../scripts/errors.ts'
 import { readTree } from '../scripts/tree.ts'
@@ -24,6 +24,8 @@ const MAX_SYMLINKS = 40
 /** The host path of the guest's root. Only the functions of this module may write below it. */
 export interface Guest {
   readonly root: string
+  /** Is told the path below the root of every file and link that is written. */
+  readonly onWrite?: (path: string) => void
 }
 
 /**
@@ -144,6 +146,7 @@ function freshPath(guest: Guest, path: string): string {
     throw new BuildError('E_INPUT', `${path}: a folder is where a file is to be written`)
   }
   rmSync(file, { force: true })
+  guest.onWrite?.(relative(guest.root, file))
   return file
 }
 

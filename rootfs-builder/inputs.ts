@@ -108,6 +108,7 @@ function agentInputs(agent: AgentSource): Json {
         kind: 'bundled',
         sha256: agent.sha256,
         compiler: agent.compiler,
+        source: agent.source,
         note: 'not for production: it gives the host full control of the guest without any check',
       }
     case 'file':

@@ -5,21 +5,20 @@ import { basename, join } from 'node:path'
 import { findEntry, makeEntry } from '../scripts/cache.ts'
 import { withLock } from '../scripts/lock.ts'
 import { note, report } from '../scripts/log.ts'
-import { readState, writeManifest, writeState } from '../scripts/manifest.ts'
+import { listingPath, readState, writeManifest, writeState } from '../scripts/manifest.ts'
 import { pullEntries, remoteCache } from '../scripts/remote-cache.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { changeFolder, discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
 import { listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
 import type { TreeListing } from '../scripts/tree-stamp.ts'
-import { readTree } from '../scripts/tree.ts'
+import { compareBytes, readTree } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { TREE_TAR, unpackBase } from './base-tree.ts'
 import type { BasePlan, BootstrapOptions, LowerPlan } from './bootstrap/plan.ts'
 import { applyDelta, deltaRows, findDelta, saveDelta, undoDelta } from './delta.ts'
-import type { DeltaRow } from './delta.ts'
+import type { DeltaRow, Written } from './delta.ts'
 import type { Choice } from './distros.ts'
-import { listingPath } from './guard.ts'
 import type { Guest } from './guest.ts'
 import { lowerFingerprint } from './inputs.ts'
 import type { RootfsInputs } from './inputs.ts'
@@ -105,11 +104,12 @@ async function fill(
   const guest: Guest = { root: tree }
   const packages = build.plan.installed(guest)
   const known = findDelta(cacheDir, wanted.fingerprint, wanted.base)
+  let written = known?.written ?? {}
   if (known === undefined) {
     const scratchDir = temporaryFor(`${build.output}.scratch`)
     mkdirSync(scratchDir)
     try {
-      await provision(build, { guest, scratchDir, ...wanted.context })
+      written = await provision(build, { guest, scratchDir, ...wanted.context })
     } finally {
       discard(scratchDir)
     }
@@ -121,10 +121,10 @@ async function fill(
   if (known === undefined) {
     const rows = deltaRows(before, entries, undone)
     if (rows.length < entries.length * LARGEST_DELTA) {
-      await saveDelta(cacheDir, wanted.fingerprint, tree, { base: wanted.base, rows })
+      await saveDelta(cacheDir, wanted.fingerprint, tree, { base: wanted.base, rows, written })
     }
   }
-  finish(build, tree, wanted, { packages, listing: listEntries(entries) })
+  finish(build, tree, wanted, { packages, written, listing: listEntries(entries) })
   return packages.length
 }
 
@@ -169,7 +169,8 @@ async function makeBase(
 async function provision(
   { settings, choice, plan, logFile }: Build,
   rest: Pick<ProvisionContext, 'guest' | 'agent' | 'version' | 'epochSeconds' | 'scratchDir'>,
-): Promise<void> {
+): Promise<Written> {
+  const written: Record<string, readonly string[]> = {}
   const context: ProvisionContext = {
     ...rest,
     // dracut has taken those modules of the folder that drivers= names.
@@ -183,14 +184,27 @@ async function provision(
       sources: plan.guestSources,
     },
   }
-  for (const step of PROVISION_STEPS) await step.run(context)
+  for (const step of PROVISION_STEPS) {
+    const paths = new Set<string>()
+    await step.run({ ...context, guest: { ...rest.guest, onWrite: (path) => paths.add(path) } })
+    if (paths.size > 0) written[step.name] = [...paths].sort(compareBytes)
+  }
+  return written
 }
 
 function finish(
   { output, plan, choice }: Build,
   tree: string,
   { fingerprint, inputs }: Wanted,
-  { packages, listing }: { readonly packages: readonly InstalledPackage[]; readonly listing: TreeListing },
+  {
+    packages,
+    written,
+    listing,
+  }: {
+    readonly packages: readonly InstalledPackage[]
+    readonly written: Written
+    readonly listing: TreeListing
+  },
 ): void {
   writeFileSync(listingPath(output), listing.lines.join('\n'))
   writeManifest(
@@ -206,6 +220,7 @@ function finish(
         entries: listing.lines.length,
         packages: packages.map((item) => ({ ...item })),
         why: choice.distro.packages.map(({ packages: names, why }) => ({ packages: names, why })),
+        written,
         suites: plan.indexes,
         suitesNotUsed: plan.skipped.map((suite) => ({ ...suite })),
       },

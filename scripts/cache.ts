@@ -28,6 +28,9 @@ export const STAGES = ['package', 'base', 'provisioned', 'agent', 'boot', 'kerne
 
 export type Stage = (typeof STAGES)[number]
 
+/** Name of a base tree's archive in its entry; members begin with `./`. */
+export const TREE_TAR = 'tree.tar'
+
 /** Digests of an entry's files, made when it was complete. Its time is that of the entry's last use. */
 const SEAL = 'seal.json'
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, readdirSync, rmSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 
 import { BuildError } from './errors.ts'
 import { report } from './log.ts'
-import { filesOf, readState } from './manifest.ts'
+import { filesOf, listingPath, readState } from './manifest.ts'
 import { readSettings } from './settings.ts'
 import { runStep } from './step.ts'
 import type { StepArguments } from './step.ts'
@@ -51,7 +51,7 @@ function main(given: StepArguments): Promise<void> {
     // What has no state of ours beside it was put there by somebody else.
     if (existsSync(output) && readState(output) === undefined) continue
     for (const file of filesOf(output)) rmSync(file, { recursive: true, force: true })
-    rmSync(join(dirname(output), `.${basename(output)}.listing`), { force: true })
+    rmSync(listingPath(output), { force: true })
   }
   const left = readdirSync(workspace.workDir).filter((name) => !name.startsWith('.'))
   report('CLEAN', `${DISTRO}: done`, left.length === 0 ? '' : `kept: ${left.join(' ')}`)

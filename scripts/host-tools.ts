@@ -17,6 +17,7 @@ export type ToolTarget =
   | 'kernel'
   | 'dracut'
   | 'boot'
+  | 'proof'
   | 'test'
   | `foreign-${ArchName}`
 
@@ -303,6 +304,36 @@ export const HOST_TOOLS: readonly HostTool[] = [
     why: 'second reader of the initrd in the tests',
     targets: ['test'],
     packages: { apt: 'libarchive-tools', dnf: 'bsdtar', apk: 'libarchive-tools' },
+  },
+  {
+    tool: 'ssh-keygen',
+    why: 'signs outputs with an OpenSSH key, and verifies them',
+    targets: ['proof', 'test'],
+    packages: { apt: 'openssh-client', dnf: 'openssh', apk: 'openssh-keygen' },
+  },
+  {
+    tool: 'minisign',
+    why: 'signs outputs with a minisign key, and verifies them',
+    targets: ['proof', 'test'],
+    packages: { apt: 'minisign', dnf: 'minisign', apk: 'minisign' },
+  },
+  {
+    tool: 'debugfs',
+    why: 'reads the files of an ext4 image for make verify and make repro',
+    targets: ['proof', 'test'],
+    packages: { apt: 'e2fsprogs', dnf: 'e2fsprogs', apk: 'e2fsprogs-extra' },
+  },
+  {
+    tool: 'taskset',
+    why: 'gives the second build of make repro one processor',
+    targets: ['proof', 'test'],
+    packages: { apt: 'util-linux', dnf: 'util-linux', apk: 'util-linux-misc' },
+  },
+  {
+    tool: 'rpm',
+    why: "reads the package database of rpm's distros for make sbom",
+    targets: ['proof', 'test'],
+    packages: { apt: 'rpm', dnf: 'rpm', apk: 'rpm' },
   },
   {
     tool: 'e2fsck',

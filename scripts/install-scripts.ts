@@ -20,7 +20,7 @@ DESTDIR is put before INSTALL_DIR, the folder that gets the scripts.
 `
 
 /** Folders of the build that run; its tests stay here. */
-const ROOMS = ['scripts', 'rootfs-builder', 'image-builder', 'initrd-builder', 'dracut', 'kernel']
+const ROOMS = ['scripts', 'rootfs-builder', 'image-builder', 'initrd-builder', 'dracut', 'kernel', 'proof']
 
 /** Data beside the sources that the steps read, by its ending. */
 const DATA = /\.(c|h|gpg|pub|conf|list|yaml|patch)$/

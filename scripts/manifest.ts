@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, lstatSync, readFileSync } from 'node:fs'
+import { existsSync, lstatSync, readFileSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
 import type { Json } from './digest.ts'
+import { BuildError } from './errors.ts'
 import { writeWhole } from './temporary.ts'
 import { changedInputs, tellStage } from './why.ts'
 
@@ -39,12 +40,29 @@ function statePath(output: string): string {
   return join(dirname(output), `.${basename(output)}.state`)
 }
 
-/** The manifest of an output, or undefined when there is none. */
+/**
+ * The manifest of an output, or undefined when there is none.
+ *
+ * @throws BuildError E_DIGEST when the file is no JSON
+ */
 export function readManifest(output: string): Manifest | undefined {
   const file = manifestPath(output)
   if (!existsSync(file)) return undefined
-  const value: unknown = JSON.parse(readFileSync(file, 'utf8'))
+  const value = parse(file)
   return isManifest(value) ? value : undefined
+}
+
+function parse(file: string): unknown {
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as unknown
+  } catch (error) {
+    if (!(error instanceof SyntaxError)) throw error
+    throw new BuildError('E_DIGEST', `${file}: is cut short, or somebody changed it`, {
+      because: [error.message],
+      hint: `rm ${file}    and build it again; do not use what it tells of`,
+      cause: error,
+    })
+  }
 }
 
 function isManifest(value: unknown): value is Manifest {
@@ -74,11 +92,35 @@ function readStates(output: string): readonly OutputState[] {
   return text === '' ? [] : (JSON.parse(text) as OutputState[])
 }
 
+/** What `make sbom` writes beside an output, by its ending. */
+export const DESCRIPTIONS = {
+  cyclonedx: '.cdx.json',
+  spdx: '.spdx.json',
+  provenance: '.intoto.json',
+} as const
+
+/** Endings of signatures: OpenSSH's and minisign's. */
+export const SIGNATURES = ['.sig', '.minisig'] as const
+
+/** Every file that tells of an output's bytes and is not made with it: descriptions and signatures. */
+function proofsOf(output: string): string[] {
+  const described = Object.values(DESCRIPTIONS).map((ending) => `${output}${ending}`)
+  const signed = [output, manifestPath(output), ...described]
+  return [...described, ...signed.flatMap((file) => SIGNATURES.map((ending) => `${file}${ending}`))]
+}
+
+/** File beside a rootfs that lists it as it was built. */
+export function listingPath(output: string): string {
+  return join(dirname(output), `.${basename(output)}.listing`)
+}
+
 /** Write manifest and state of a complete output that still has its temporary name. */
 export function writeManifest(output: string, temporary: string, manifest: Manifest, stamp: string): void {
   const last = readManifest(output)
   const why = last === undefined ? ['its first build'] : changedInputs(last.inputs, manifest.inputs)
   writeState(output, temporary, { fingerprint: manifest.fingerprint, stamp, why })
+  // What was said and signed of other bytes is no proof of these.
+  for (const file of proofsOf(output)) rmSync(file, { force: true })
   writeWhole(manifestPath(output), `${JSON.stringify(manifest, null, 2)}\n`)
 }
 
@@ -120,5 +162,5 @@ export function tellOutput(stage: string, output: string, key: string, inputs: M
 
 /** Every file that belongs to an output, itself first. */
 export function filesOf(output: string): string[] {
-  return [output, manifestPath(output), statePath(output)]
+  return [output, manifestPath(output), statePath(output), ...proofsOf(output)]
 }

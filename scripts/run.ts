@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFile, spawn } from 'node:child_process'
-import { appendFileSync, existsSync, readFileSync, statSync } from 'node:fs'
+import { appendFileSync, createReadStream, existsSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 
@@ -106,6 +106,8 @@ export async function capture(
   argv: Argv,
   options: Pick<RunOptions, 'cwd' | 'env' | 'timeoutMs'> & {
     readonly input?: string
+    /** File that the tool reads on stdin. */
+    readonly inputFile?: string
     /** Return what the tool said even when its status is not 0. */
     readonly acceptFailure?: boolean
   } = {},
@@ -124,7 +126,9 @@ export async function capture(
       },
     )
     // A tool that does not read its input to the end is judged by its status.
-    child.stdin?.on('error', () => undefined).end(options.input)
+    child.stdin?.on('error', () => undefined)
+    if (options.inputFile === undefined) child.stdin?.end(options.input)
+    else if (child.stdin !== null) createReadStream(options.inputFile).on('error', reject).pipe(child.stdin)
   })
 }
 

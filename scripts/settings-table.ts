@@ -557,8 +557,20 @@ export const SETTINGS = {
     group: 'where',
     type: 'choice',
     default: 'image',
-    allowed: ['rootfs', 'image', 'initrd'],
-    help: 'What make why explains',
+    allowed: ['rootfs', 'image', 'initrd', 'kernel'],
+    help: 'What make why explains (no kernel), and make repro builds twice',
+  },
+  SIGN_KEY: {
+    group: 'where',
+    type: 'path',
+    default: '',
+    help: 'Secret key of OpenSSH or minisign for make sign',
+  },
+  VERIFY_KEY: {
+    group: 'where',
+    type: 'path',
+    default: '',
+    help: 'Public key, or allowed signers of OpenSSH, for make verify',
   },
   NAME: {
     group: 'where',

@@ -81,8 +81,10 @@ function neededTargets(names: readonly string[], settings: Settings): ToolTarget
     .map((name) => name.replace(/-.*$/, ''))
     .filter((name) => !['setup', 'check'].includes(name))
   for (const name of asked.length === 0 ? all : asked) {
-    if (name === 'test') for (const need of [...all, 'kernel' as const, 'test' as const]) needs.add(need)
+    if (name === 'test')
+      for (const need of [...all, 'kernel' as const, 'proof' as const, 'test' as const]) needs.add(need)
     else if (name === 'kernel') needs.add(name)
+    else if (['sbom', 'sign', 'verify', 'repro'].includes(name)) needs.add('proof')
     else if (name === 'all' || name === 'boot' || name === 'shell' || name === 'bench')
       for (const need of all) needs.add(need)
     else if (name === 'image' || name === 'initrd') {

@@ -19,6 +19,8 @@ export interface BundledAgent {
   readonly file: string
   /** The compiler that made it, as it names itself. */
   readonly compiler: string
+  /** Digest of its sources. */
+  readonly source: string
 }
 
 /** The bundled agent for an architecture, compiled when its source or compiler is new. */
@@ -38,7 +40,7 @@ export async function bundledAgent(arch: ArchName, cacheDir: string): Promise<Bu
       await run([compiler, ...flags, '-o', file, ...units], { cwd: SOURCE_DIR })
       chmodSync(file, 0o755)
     }))
-  return { file: join(folder, 'agent'), compiler: `${compiler}: ${version}` }
+  return { file: join(folder, 'agent'), compiler: `${compiler}: ${version}`, source: fingerprint(sources) }
 }
 
 /** musl makes a small static program; only the host's own architecture has a package for it. */

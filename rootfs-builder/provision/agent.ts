@@ -9,7 +9,14 @@ import type { ProvisionContext } from './context.ts'
 /** Where the guest's agent comes from. */
 export type AgentSource =
   /** The small agent of this project, when the user named none. */
-  | { readonly kind: 'bundled'; readonly file: string; readonly sha256: string; readonly compiler: string }
+  | {
+      readonly kind: 'bundled'
+      readonly file: string
+      readonly sha256: string
+      readonly compiler: string
+      /** Digest of its sources. */
+      readonly source: string
+    }
   | { readonly kind: 'file'; readonly file: string; readonly sha256: string }
   /** An archive with the agent, and its units when it has any. */
   | { readonly kind: 'archive'; readonly file: string; readonly sha256: string }

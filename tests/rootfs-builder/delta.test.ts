@@ -90,7 +90,7 @@ t.test('what was made of a base tree is undone and done again, to the last time 
   provision(tree)
   const provisioned = seen(tree)
   const rows = deltaRows(before, readTree(tree))
-  await saveDelta(folder, 'f'.repeat(64), tree, { base: 'b', rows })
+  await saveDelta(folder, 'f'.repeat(64), tree, { base: 'b', rows, written: {} })
 
   await undoDelta(tree, rows, tar)
   t.strictSame(seen(tree), pristine)

@@ -173,6 +173,8 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   BOOT_MEMORY: { value: '512', builds: 'nothing' },
   BOOT_TIMEOUT: { value: '9', builds: 'nothing' },
   TARGET: { value: 'initrd', builds: 'nothing' },
+  SIGN_KEY: { value: '/nowhere', builds: 'nothing' },
+  VERIFY_KEY: { value: '/nowhere', builds: 'nothing' },
   NAME: { value: 'other', builds: 'nothing' },
   KEEP: { value: '1G', builds: 'nothing' },
   CACHE_DIR: 'elsewhere',

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from 'node:fs'
+import { posix } from 'node:path'
+
+import type { TreeEntry } from '../scripts/tree.ts'
+
+/** As many links as the kernel follows in one path. Source: linux/namei.h, MAXSYMLINKS. */
+const MAX_SYMLINKS = 40
+
+/** A tree that is only looked at, its links followed as the guest would. */
+export interface TreeView {
+  readonly entries: readonly TreeEntry[]
+  /** The path below the root that a guest path leads to, whether anything is there or not. */
+  readonly resolve: (path: string) => string
+  /** As resolve, but a link at the end of the path is itself what is meant. */
+  readonly place: (path: string) => string
+  /** Content of a file, or undefined when no file is there. */
+  readonly bytes: (path: string) => Buffer | undefined
+  readonly text: (path: string) => string | undefined
+  /** Names in a folder, in byte order; none when no folder is there. */
+  readonly list: (path: string) => readonly string[]
+}
+
+/** Look at entries as a tree. No entry is opened before it is asked for. */
+export function viewTree(entries: readonly TreeEntry[]): TreeView {
+  const byPath = new Map(entries.map((entry) => [entry.path, entry]))
+  const names = new Map<string, string[]>()
+  for (const { path } of entries) {
+    if (path === '') continue
+    const parent = parentOf(path)
+    const own = names.get(parent)
+    if (own === undefined) names.set(parent, [posix.basename(path)])
+    else own.push(posix.basename(path))
+  }
+  const folders = new Map<string, string>()
+  const folderOf = (folder: string): string => {
+    const known = folders.get(folder)
+    if (known !== undefined) return known
+    const resolved = walk(byPath, folder)
+    folders.set(folder, resolved)
+    return resolved
+  }
+  const place = (path: string): string => {
+    const plain = path.replace(/^\/+/, '').replace(/\/+$/, '')
+    return posix.join(folderOf(parentOf(plain)), posix.basename(plain))
+  }
+  const resolve = (path: string): string => {
+    const inFolder = place(path)
+    return byPath.get(inFolder)?.type === 'symlink' ? walk(byPath, inFolder) : inFolder
+  }
+  const bytes = (path: string): Buffer | undefined => contentOf(byPath.get(resolve(path)))
+  return {
+    entries,
+    resolve,
+    place,
+    bytes,
+    text: (path) => bytes(path)?.toString('utf8'),
+    list: (path) => names.get(resolve(path)) ?? [],
+  }
+}
+
+/** Content of a file's entry; undefined for everything else. */
+export function contentOf(entry: TreeEntry | undefined): Buffer | undefined {
+  if (entry?.type !== 'file' || entry.source === undefined) return undefined
+  return typeof entry.source === 'string' ? readFileSync(entry.source) : Buffer.from(entry.source)
+}
+
+function parentOf(path: string): string {
+  const parent = posix.dirname(path)
+  return parent === '.' || parent === '/' ? '' : parent
+}
+
+function walk(byPath: ReadonlyMap<string, TreeEntry>, path: string): string {
+  let pending = path.split('/').filter((part) => part !== '' && part !== '.')
+  const walked: string[] = []
+  for (let links = 0; pending.length > 0;) {
+    const [part = '', ...rest] = pending
+    pending = rest
+    if (part === '..') {
+      walked.pop()
+      continue
+    }
+    const entry = byPath.get([...walked, part].join('/'))
+    if (entry?.type !== 'symlink' || links >= MAX_SYMLINKS) {
+      walked.push(part)
+      continue
+    }
+    links += 1
+    const target = entry.linkTarget ?? ''
+    if (posix.isAbsolute(target)) walked.length = 0
+    pending = [...target.split('/').filter((word) => word !== '' && word !== '.'), ...pending]
+  }
+  return walked.join('/')
+}
