@@ -26,6 +26,16 @@ const SHORT_NAMES: Readonly<Record<string, string>> = {
   'w3c-software': 'W3C',
 }
 
+/** Exceptions by the words of Debian's authors. */
+const EXCEPTIONS: Readonly<Record<string, string>> = {
+  bison: 'Bison-exception-2.2',
+  'linux-syscall-note': 'Linux-syscall-note',
+  autoconf: 'Autoconf-exception-generic',
+  libtool: 'Libtool-exception',
+  font: 'Font-exception-2.0',
+  classpath: 'Classpath-exception-2.0',
+}
+
 /** `GPL-2+`, `LGPL-2.1`, `GFDL-1.3+`, `GFDL-NIV-1.3+` */
 const GNU = /^(GPL|LGPL|AGPL|GFDL)(-NIV)?-(\d+)(\.\d+)?(\+|-or-later|-only)?$/i
 
@@ -43,9 +53,10 @@ export function spdxOfDebian(name: string): string | undefined {
   const withOut = /^(\S+)\s+with\s+(.+?)(?:\s+exception)?$/i.exec(plain)
   if (withOut !== null) {
     const licence = spdxOfDebian(withOut[1] ?? '')
-    const exception = `${(withOut[2] ?? '').trim().replace(/\s+/g, '-')}-exception`
-    const expression = `${licence ?? ''} WITH ${exception}`
-    return licence !== undefined && isExpression(expression) ? expression : undefined
+    if (licence === undefined) return undefined
+    const words = (withOut[2] ?? '').trim().replace(/\s+/g, '-')
+    const named = [EXCEPTIONS[words.toLowerCase()] ?? words, `${words}-exception`]
+    return named.map((name) => `${licence} WITH ${name}`).find(isExpression)
   }
   return gnuLicence(plain) ?? SHORT_NAMES[plain.toLowerCase()] ?? knownLicence(plain)
 }

@@ -57,6 +57,7 @@ export async function describeTree(
       added: new Set(additions.map((entry) => entry.path)),
       written: Object.fromEntries(written.map(([step, paths]) => [step, wordsOf(paths)])),
       componentOfStep: (step) => componentOfStep(step, inputs),
+      packageDigests: digestsOf(rootfs.manifest?.result['packages']),
       takenFrom: inputs['distro'] === 'dracut' ? FROM_HOST : undefined,
     }),
   )
@@ -86,6 +87,19 @@ export async function isOutdated(output: Output, settings: Settings, workspace: 
 
 function wordsOf(value: Json): string[] {
   return Array.isArray(value) ? value.map((item: Json) => textOf(item)) : []
+}
+
+/** Digests of package files, of those rows of a manifest that have one. */
+function digestsOf(packages: Json): ReadonlyMap<string, string> {
+  const rows = (Array.isArray(packages) ? packages : []).map((item: Json) => tableOf(item))
+  return new Map(
+    rows
+      .filter((row) => textOf(row['sha256']) !== '')
+      .map((row) => [
+        ['name', 'version', 'arch'].map((key) => textOf(row[key])).join(' '),
+        textOf(row['sha256']),
+      ]),
+  )
 }
 
 /** What the user changed in a rootfs of ours: the entries that are not as they were when it was built. */

@@ -54,6 +54,8 @@ export interface TreeFacts {
   readonly written: Readonly<Record<string, readonly string[]>>
   /** The component that a step of provisioning wrote: agent, kernel modules; others are named lists. */
   readonly componentOfStep: (step: string) => Component
+  /** Digests of package files, by `name version arch`, where the index or a lock told them. */
+  readonly packageDigests: ReadonlyMap<string, string>
   /** What has made the tree in place of a package manager. */
   readonly takenFrom: Component | undefined
 }
@@ -72,21 +74,25 @@ export async function takeInventory(
   facts: TreeFacts,
 ): Promise<Inventory> {
   const distro = distroOf(view)
-  const { database, packages } = await readPackages(view, distro)
+  const { database, packages: found } = await readPackages(view, distro)
+  const packages = found.map((item) => {
+    const sha256 = facts.packageDigests.get([item.name, item.version, item.arch].join(' '))
+    return sha256 === undefined ? item : { ...item, sha256 }
+  })
   const owners = ownersOf(view, packages)
   const stepOf = new Map(
     Object.entries(facts.written).flatMap(([step, paths]) => paths.map((path) => [path, step])),
   )
   const scripts = packages.map(({ name, scripts: texts }) => ({ name, text: texts.join('\n') }))
-  const found = new Map<string, { readonly of: Component; readonly files: ListedEntry[] }>()
+  const parts = new Map<string, { readonly of: Component; readonly files: ListedEntry[] }>()
   const give = (of: Component, file: ListedEntry): void => {
-    const known = found.get(of.id)
-    if (known === undefined) found.set(of.id, { of, files: [file] })
+    const known = parts.get(of.id)
+    if (known === undefined) parts.set(of.id, { of, files: [file] })
     else known.files.push(file)
   }
   for (const item of packages) {
     const of = packageComponent(item, database)
-    found.set(of.id, { of, files: [] })
+    parts.set(of.id, { of, files: [] })
   }
   const unaccounted: ListedEntry[] = []
   for (const file of listing.filter(({ type }) => type === 'file')) {
@@ -105,7 +111,7 @@ export async function takeInventory(
     else if (facts.takenFrom !== undefined) give(facts.takenFrom, file)
     else unaccounted.push(file)
   }
-  const components = [...found.values()].map(({ of, files }) => ({ ...of, files }))
+  const components = [...parts.values()].map(({ of, files }) => ({ ...of, files }))
   return {
     components: [distroComponent(distro, view), ...components.sort((a, b) => compareBytes(a.id, b.id))],
     unaccounted,

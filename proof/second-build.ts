@@ -72,8 +72,11 @@ export async function prepareSecond(
     .map(String) as [string, string, string]
   mkdirSync(homeDir, { recursive: true })
   mkdirSync(join(folder, 'cache'), { recursive: true })
+  // What is installed already cannot install itself again, and is used where it is.
+  const isCheckout = existsSync(join(PROJECT_ROOT, 'package-lock.json'))
   const install = [process.execPath, join(PROJECT_ROOT, 'build/scripts/install-scripts.js')]
-  await run(['env', 'DESTDIR=', `INSTALL_DIR=${projectDir}`, ...install], { logFile })
+  if (isCheckout) await run(['env', 'DESTDIR=', `INSTALL_DIR=${projectDir}`, ...install], { logFile })
+  else mkdirSync(join(folder, 'another-place'))
   for (const name of DOWNLOADS) {
     const from = join(workspace.cacheDir, name)
     if (existsSync(from)) cpSync(from, join(folder, 'cache', name), { recursive: true })
@@ -102,7 +105,7 @@ export async function prepareSecond(
     disturbances: {
       workDir,
       homeDir,
-      projectDir,
+      projectDir: isCheckout ? projectDir : PROJECT_ROOT,
       idShift: isRoot ? OTHER_ID : 0,
       words: [
         'a later clock, and other times of the source files',

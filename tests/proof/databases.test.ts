@@ -78,6 +78,7 @@ t.test('every file belongs to who wrote it last; what belongs to nothing is told
     added: new Set(),
     written: { 'forget what the build host left': ['etc/hostname'] },
     componentOfStep: (step) => component({ id: `step-${step}`, kind: 'files', name: step }),
+    packageDigests: new Map([['bash 5.2.15-2+b2 amd64', 'd'.repeat(64)]]),
     takenFrom: undefined,
   })
   const of = (id: string): readonly string[] | undefined =>
@@ -87,6 +88,7 @@ t.test('every file belongs to who wrote it last; what belongs to nothing is told
     'usr/bin/sh.distrib',
     'usr/share/doc/bash/copyright',
   ])
+  t.equal(components.find(({ name }) => name === 'bash')?.sha256, 'd'.repeat(64))
   t.strictSame(of('files-user'), ['etc/shells', 'opt/mine'])
   t.strictSame(of('step-forget what the build host left'), ['etc/hostname'])
   t.strictSame(of('files-scripts-bash'), ['etc/bash.note'], 'a script of bash names it')

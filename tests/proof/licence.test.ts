@@ -13,6 +13,8 @@ t.test("Debian's short names become SPDX's", (t) => {
     Expat: 'MIT',
     'BSD-3-clause': 'BSD-3-Clause',
     'Apache-2.0': 'Apache-2.0',
+    'GPL-2 with Linux-syscall-note exception': 'GPL-2.0-only WITH Linux-syscall-note',
+    'GPL-3+ with Bison exception': 'GPL-3.0-or-later WITH Bison-exception-2.2',
   }
   for (const [name, spdx] of Object.entries(names)) t.equal(spdxOfDebian(name), spdx, name)
   for (const name of ['public-domain', 'BSD-3-clause-John', 'GPL-9', ''])
