@@ -88,10 +88,13 @@ install-kernel: $(COMPILED) ## Install the kernel to DESTDIR/PREFIX/share/kata-c
 	@$(RUN)/kernel/install.js
 
 ##@ Boot
-.PHONY: boot shell
+.PHONY: boot dev shell
 # With an artifact of the same command line, that one is booted; else the newest there is.
 boot: $(if $(filter image initrd all,$(MAKECMDGOALS)),,$(if $(filter initrd,$(BOOT)),initrd,image)) ## Build what is missing, boot it in QEMU and ask its agent
 	@$(BOOT_STEP)
+
+dev: $(COMPILED) ## Build and boot the initrd again whenever agent or overlay change
+	@$(RUN)/scripts/dev.js
 
 shell: $(COMPILED) ## Boot the newest artifact and give a console
 	@$(BOOT_STEP) -i

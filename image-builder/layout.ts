@@ -25,6 +25,8 @@ export interface LayoutRequest {
   readonly daxHeader: boolean
   /** Four bytes that name the disk, so that two images are told apart. */
   readonly diskSignature: number
+  /** Length of a second partition, for the hash tree of the first; none without it. */
+  readonly hashBytes?: number
 }
 
 export interface Piece {
@@ -36,7 +38,10 @@ export interface ImageLayout {
   readonly imageBytes: number
   readonly filesystemOffsetBytes: number
   readonly filesystemBytes: number
-  /** Everything of the image that is not the filesystem. */
+  /** The second partition; 0 bytes long when there is none. */
+  readonly hashOffsetBytes: number
+  readonly hashBytes: number
+  /** Everything of the image that is not in a partition. */
   readonly pieces: readonly Piece[]
 }
 
@@ -46,54 +51,66 @@ export function overheadBytes(daxHeader: boolean): number {
 }
 
 /**
- * Lay out a disk image with one partition to its end.
+ * Lay out a disk image with one partition to its end, or two of which the second is `hashBytes` long.
  *
- * With the DAX header there are two partition tables for the one filesystem: a virtio-blk guest reads
+ * With the DAX header there are two partition tables for the same partitions: a virtio-blk guest reads
  * the first, an NVDIMM guest skips 2 MiB and reads the second.
  * ```
- * 0 MBR 1 | 4 KiB info block | 2 MiB MBR 2 | 3 MiB filesystem … end
+ * 0 MBR 1 | 4 KiB info block | 2 MiB MBR 2 | 3 MiB filesystem … | hash tree … end
  * ```
  */
-export function layoutImage({ imageBytes, daxHeader, diskSignature }: LayoutRequest): ImageLayout {
+export function layoutImage(request: LayoutRequest): ImageLayout {
+  const { imageBytes, daxHeader, diskSignature, hashBytes = 0 } = request
   const filesystemOffsetBytes = overheadBytes(daxHeader)
-  const filesystemBytes = imageBytes - filesystemOffsetBytes
-  const plain = { startBytes: PARTITION_START_BYTES, sizeBytes: filesystemBytes, diskSignature }
+  const filesystemBytes = imageBytes - filesystemOffsetBytes - hashBytes
+  const hashOffsetBytes = filesystemOffsetBytes + filesystemBytes
+  const table = (skippedBytes: number): Uint8Array =>
+    mbr({
+      partitions: [
+        { startBytes: filesystemOffsetBytes - skippedBytes, sizeBytes: filesystemBytes },
+        { startBytes: hashOffsetBytes - skippedBytes, sizeBytes: hashBytes },
+      ].filter(({ sizeBytes }) => sizeBytes > 0),
+      diskSignature,
+    })
   const pieces = daxHeader
     ? [
-        { offsetBytes: 0, bytes: mbr({ ...plain, startBytes: filesystemOffsetBytes }) },
+        { offsetBytes: 0, bytes: table(0) },
         { offsetBytes: PFN_INFO_OFFSET_BYTES, bytes: pfnInfoBlock() },
-        { offsetBytes: DAX_BYTES, bytes: mbr(plain) },
+        { offsetBytes: DAX_BYTES, bytes: table(DAX_BYTES) },
       ]
-    : [{ offsetBytes: 0, bytes: mbr(plain) }]
-  return { imageBytes, filesystemOffsetBytes, filesystemBytes, pieces }
+    : [{ offsetBytes: 0, bytes: table(0) }]
+  return { imageBytes, filesystemOffsetBytes, filesystemBytes, hashOffsetBytes, hashBytes, pieces }
 }
 
-interface PartitionRequest {
-  readonly startBytes: number
-  readonly sizeBytes: number
+export interface MbrRequest {
+  readonly partitions: readonly { readonly startBytes: number; readonly sizeBytes: number }[]
   readonly diskSignature: number
 }
 
-/** A master boot record with one Linux partition. Source: UEFI specification 2.10, section 5.2.1. */
-export function mbr({ startBytes, sizeBytes, diskSignature }: PartitionRequest): Uint8Array {
-  const start = startBytes / SECTOR_BYTES
-  const count = sizeBytes / SECTOR_BYTES
-  if (start + count - 1 > MAX_SECTOR) {
-    throw new BuildError(
-      'E_CONFIG',
-      `image of ${String(sizeBytes)} bytes: a partition table holds at most 2 TiB`,
-      {
-        hint: 'lower IMG_SIZE or ROOT_FREE_SPACE',
-      },
-    )
-  }
+/** Place and length of the records of an MBR. Unit: bytes. */
+const MBR_RECORDS = { offsetBytes: 446, sizeBytes: 16 } as const
+
+/** A master boot record with Linux partitions, four at most. Source: UEFI specification 2.10, section 5.2.1. */
+export function mbr({ partitions, diskSignature }: MbrRequest): Uint8Array {
   const record = Buffer.alloc(SECTOR_BYTES)
   record.writeUInt32LE(diskSignature, 440)
-  chsAddress(start).copy(record, 447)
-  record.writeUInt8(TYPE_LINUX, 450)
-  chsAddress(start + count - 1).copy(record, 451)
-  record.writeUInt32LE(start, 454)
-  record.writeUInt32LE(count, 458)
+  partitions.forEach(({ startBytes, sizeBytes }, index) => {
+    const start = startBytes / SECTOR_BYTES
+    const count = sizeBytes / SECTOR_BYTES
+    if (start + count - 1 > MAX_SECTOR) {
+      throw new BuildError(
+        'E_CONFIG',
+        `image of ${String(sizeBytes)} bytes: a partition table holds at most 2 TiB`,
+        { hint: 'lower IMG_SIZE or ROOT_FREE_SPACE' },
+      )
+    }
+    const at = MBR_RECORDS.offsetBytes + index * MBR_RECORDS.sizeBytes
+    chsAddress(start).copy(record, at + 1)
+    record.writeUInt8(TYPE_LINUX, at + 4)
+    chsAddress(start + count - 1).copy(record, at + 5)
+    record.writeUInt32LE(start, at + 8)
+    record.writeUInt32LE(count, at + 12)
+  })
   record.writeUInt16LE(0xaa55, 510)
   return record
 }

@@ -4,10 +4,12 @@ import { basename, join, resolve } from 'node:path'
 
 import { commonAdditions, linkEntry } from '../scripts/additions.ts'
 import { codeDigest, fingerprint, sha256File } from '../scripts/digest.ts'
+import type { Json } from '../scripts/digest.ts'
 import { BuildError } from '../scripts/errors.ts'
 import { withLock } from '../scripts/lock.ts'
 import { bytes, note, report, seconds } from '../scripts/log.ts'
 import { isCurrent, outputStamp, tellOutput, writeManifest } from '../scripts/manifest.ts'
+import type { Manifest } from '../scripts/manifest.ts'
 import { requireTools, startFilter } from '../scripts/run.ts'
 import { readSettings, select } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
@@ -28,6 +30,7 @@ import type { TreeEntry } from '../scripts/tree.ts'
 import { openWorkspace, removeLeftovers } from '../scripts/workspace.ts'
 import { COMPRESSIONS, compressorArgv } from './compress.ts'
 import type { CompressionName } from './compress.ts'
+import { addSegment, forgetBase, planSegment, rememberBase } from './dev-segment.ts'
 import { packNewc } from './pack.ts'
 
 const USAGE = `
@@ -44,7 +47,7 @@ ROOTFS is the folder to pack (default: ROOTFS_DIR, else that of DISTRO). It is o
 Every other setting comes from the environment; "make help" lists them.
 `
 
-const INITRD_SETTINGS = [...SOURCE_SETTINGS, 'INITRD_COMPRESSION', 'INITRD_COMPRESSION_LEVEL'] as const
+const INITRD_SETTINGS = [...SOURCE_SETTINGS, 'DEV', 'INITRD_COMPRESSION', 'INITRD_COMPRESSION_LEVEL'] as const
 
 await runStep({
   name: 'initrd',
@@ -52,6 +55,7 @@ await runStep({
   valueFlags: ['o'],
   switches: ['p', 'w'],
   needsOwners: true,
+  container: { step: 'initrd', pathFlags: ['o'] },
   main,
 })
 
@@ -77,14 +81,14 @@ async function main(given: StepArguments): Promise<void> {
   const rootfs = await openRootfs(settings, workspace, folder === undefined ? undefined : resolve(folder))
   const compression = settings.INITRD_COMPRESSION
   const argv = compressorArgv(compression, settings.INITRD_COMPRESSION_LEVEL)
-  const inputs = {
+  const others = {
     settings: withoutChecks(select(settings, INITRD_SETTINGS)),
     plain: given.has('p'),
-    rootfs: rootfs.stamp,
     epochSeconds: rootfs.epochSeconds,
     code: codeDigest(['initrd-builder', 'scripts']),
     tools: argv === undefined ? {} : { [argv[0]]: await toolVersion(argv[0], workspace.cacheDir) },
   }
+  const inputs = { ...others, rootfs: rootfs.stamp }
   const key = fingerprint(inputs)
   if (given.has('w')) {
     tellOutput('initrd', output, key, inputs)
@@ -99,34 +103,37 @@ async function main(given: StepArguments): Promise<void> {
   await withLock(workspace, output, 'exclusive', () =>
     withLock(workspace, rootfs.folder, 'shared', async () => {
       removeLeftovers(workspace)
+      const finish = (file: string, more: { readonly [key: string]: Json }): void => {
+        const sizeBytes = statSync(file).size
+        const result = { sha256: sha256File(file), sizeBytes, ...more, rootfs: describeRootfs(rootfs) }
+        const manifest: Manifest = {
+          format: 'osbuilder-manifest-1',
+          kind: 'initrd',
+          name: basename(output),
+          fingerprint: key,
+          inputs,
+          result,
+        }
+        writeManifest(output, file, manifest, outputStamp(file))
+      }
+      const tell = (what: string): void => {
+        report('INITRD', basename(output), what, seconds(Date.now() - startMs))
+      }
+      const segment = settings.DEV ? planSegment(output, fingerprint(others), entries) : undefined
+      if (segment !== undefined) {
+        const changed = segment.entries.length
+        await addSegment(output, segment, rootfs.epochSeconds, (file) => {
+          finish(file, { development: { baseBytes: segment.base.sizeBytes, changed } })
+        })
+        tell(`${String(changed)} changed entries added, for trying out only`)
+        return
+      }
       await withTemporary(output, async (temporary) => {
         const { sizeBytes: unpackedBytes } = await pack(entries, temporary, argv, rootfs.epochSeconds)
-        const sizeBytes = statSync(temporary).size
-        const result = {
-          sha256: sha256File(temporary),
-          sizeBytes,
-          unpackedBytes,
-          rootfs: describeRootfs(rootfs),
-        }
-        writeManifest(
-          output,
-          temporary,
-          {
-            format: 'osbuilder-manifest-1',
-            kind: 'initrd',
-            name: basename(output),
-            fingerprint: key,
-            inputs,
-            result,
-          },
-          outputStamp(temporary),
-        )
-        report(
-          'INITRD',
-          basename(output),
-          `${bytes(sizeBytes)} ${compression}`,
-          seconds(Date.now() - startMs),
-        )
+        finish(temporary, { unpackedBytes })
+        if (settings.DEV) rememberBase(output, temporary, fingerprint(others), entries)
+        else forgetBase(output)
+        tell(`${bytes(statSync(temporary).size)} ${compression}`)
       })
       if (!given.has('p')) adviseCompression(compression)
     }),

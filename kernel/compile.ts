@@ -7,6 +7,7 @@ import { run } from '../scripts/run.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { valueOf } from './config-file.ts'
 import type { Configured } from './configure.ts'
+import { COUNTED } from './objects.ts'
 import { makeArgv, makeEnvironment } from './plan.ts'
 import type { KernelPlan } from './plan.ts'
 import { estimateFiles, startProgress } from './progress.ts'
@@ -31,7 +32,7 @@ export async function compile(
   workspace: Workspace,
   verbose: boolean,
 ): Promise<number> {
-  const counted = join(objects, '.osbuilder-files')
+  const counted = join(objects, COUNTED)
   const isFirst = !existsSync(counted)
   const symbols = [...config.values()].filter((value) => value === 'y').length
   const progress = startProgress({

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { BuildError } from '../scripts/errors.ts'
@@ -8,6 +8,7 @@ import type { Workspace } from '../scripts/workspace.ts'
 import { assignment, parseConfig } from './config-file.ts'
 import type { Config } from './config-file.ts'
 import { readKconfig } from './kconfig.ts'
+import { claimObjects } from './objects.ts'
 import { makeArgv, makeEnvironment, objectsFolder } from './plan.ts'
 import type { KernelPlan } from './plan.ts'
 import type { SourceTree } from './tree.ts'
@@ -22,8 +23,6 @@ export interface Configured {
  * Write the configuration of a plan into its folder of objects, and check that every symbol that is
  * asked for took.
  *
- * The objects are removed when they were compiled from other sources.
- *
  * @throws BuildError E_CONFIG naming each symbol that did not take, its fragment, and what it needs
  */
 export async function configure(
@@ -32,7 +31,7 @@ export async function configure(
   workspace: Workspace,
 ): Promise<Configured> {
   const objects = objectsFolder(plan, workspace)
-  claimObjects(objects, tree.objectsKey)
+  await claimObjects(objects, tree.objectsKey, plan)
   const wanted = join(objects, 'wanted.config')
   const lines = [...plan.asking.asked.values()].map(({ name, value }) => assignment(name, value))
   writeFileSync(wanted, `${lines.join('\n')}\n`)
@@ -63,13 +62,4 @@ export async function configure(
     because: problems.slice(0, 20),
     hint: 'ask for what is needed too, or list the symbol in exceptions.list beside the fragments',
   })
-}
-
-/** Objects of other sources would be taken for current ones: their files are newer. */
-function claimObjects(objects: string, key: string): void {
-  const mark = join(objects, '.osbuilder-tree')
-  if (existsSync(objects) && (!existsSync(mark) || readFileSync(mark, 'utf8') !== key))
-    rmSync(objects, { recursive: true })
-  mkdirSync(objects, { recursive: true })
-  writeFileSync(mark, key)
 }

@@ -37,7 +37,14 @@ Every setting comes from the environment; "make help" lists them.
 /** What the kernel's make starts, beside the compiler. */
 const TOOLS = ['make', 'flex', 'bison', 'bc', 'perl', 'lz4', '/usr/include/gelf.h']
 
-await runStep({ name: 'kernel', usage: USAGE, switches: ['s', 'c'], needsOwners: false, main })
+await runStep({
+  name: 'kernel',
+  usage: USAGE,
+  switches: ['s', 'c'],
+  needsOwners: false,
+  container: { step: 'kernel', pathFlags: [] },
+  main,
+})
 
 async function main(given: StepArguments): Promise<void> {
   const settings = readSettings({}, [checkSourceSettings, checkFragmentSettings])

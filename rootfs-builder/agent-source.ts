@@ -56,9 +56,11 @@ export function checkAgentSettings(settings: Settings): string[] {
       problems.push(`${name}=${file}: no such file`)
     }
   }
-  const modules = settings.KERNEL_MODULES_DIR
-  if (modules !== '' && statSync(modules, { throwIfNoEntry: false })?.isDirectory() !== true) {
-    problems.push(`KERNEL_MODULES_DIR=${modules}: no such folder`)
+  for (const name of ['KERNEL_MODULES_DIR', 'ROOTFS_OVERLAY'] as const) {
+    const folder = settings[name]
+    if (folder !== '' && statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) {
+      problems.push(`${name}=${folder}: no such folder`)
+    }
   }
   return problems
 }

@@ -23,6 +23,9 @@ const FILE_SETTINGS = [
   'PAUSE_IMAGE_TARBALL',
 ] as const
 
+/** Settings that name a folder, whose content counts likewise. */
+const FOLDER_SETTINGS = ['ROOTFS_OVERLAY'] as const
+
 /** Settings that change what is shown, not what is made. */
 const SHOW_ONLY = new Set<string>(['DEBUG'])
 
@@ -53,7 +56,7 @@ export async function describeInputs(of: {
   )
   const plain = Object.fromEntries(
     Object.entries(select(settings, names)).filter(
-      ([name]) => !(FILE_SETTINGS as readonly string[]).includes(name),
+      ([name]) => ![...FILE_SETTINGS, ...FOLDER_SETTINGS].some((file) => file === name),
     ),
   )
   return {
@@ -65,7 +68,8 @@ export async function describeInputs(of: {
     version: of.version,
     settings: plain as Record<string, Json>,
     files,
-    modules: modulesDigest(settings.KERNEL_MODULES_DIR),
+    modules: folderDigest(settings.KERNEL_MODULES_DIR),
+    ...(settings.ROOTFS_OVERLAY === '' ? {} : { overlay: folderDigest(settings.ROOTFS_OVERLAY) }),
     agent: agentInputs(agent),
     code: codeDigest([
       'rootfs-builder',
@@ -117,8 +121,8 @@ function agentInputs(agent: AgentSource): Json {
   }
 }
 
-/** Digest of a folder of kernel modules, content included. */
-function modulesDigest(folder: string): string | undefined {
+/** Digest of a folder, content included; undefined when none is named. */
+function folderDigest(folder: string): string | undefined {
   if (folder === '') return undefined
   const rows = readTree(folder).map((entry) => {
     const content =

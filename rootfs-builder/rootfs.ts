@@ -50,6 +50,7 @@ await runStep({
   valueFlags: ['a', 'o', 'r', 't'],
   switches: ['d', 'l', 'w'],
   needsOwners: true,
+  container: { step: 'rootfs', pathFlags: ['r'] },
   main,
 })
 

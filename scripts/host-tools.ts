@@ -8,7 +8,18 @@ export type HostManager = 'apt' | 'dnf' | 'apk'
 
 /** Targets that need host tools of their own. */
 export type ToolTarget =
-  'rootfs' | 'image' | 'initrd' | 'kernel' | 'dracut' | 'boot' | 'proof' | 'test' | `foreign-${ArchName}`
+  | 'rootfs'
+  | 'image'
+  | 'xfs'
+  | 'squashfs'
+  | 'signing'
+  | 'initrd'
+  | 'kernel'
+  | 'dracut'
+  | 'boot'
+  | 'proof'
+  | 'test'
+  | `foreign-${ArchName}`
 
 export interface HostTool {
   readonly tool: string
@@ -120,10 +131,64 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'attr', dnf: 'attr', apk: 'attr' },
   },
   {
+    tool: 'mkfs.xfs',
+    why: 'makes images with FS_TYPE=xfs',
+    targets: ['xfs', 'test'],
+    packages: { apt: 'xfsprogs', dnf: 'xfsprogs', apk: 'xfsprogs' },
+  },
+  {
+    tool: 'xfs_repair',
+    why: 'lists what is used of an xfs after second names were added, and checks it in the tests',
+    targets: ['xfs', 'test'],
+    packages: { apt: 'xfsprogs', dnf: 'xfsprogs', apk: 'xfsprogs' },
+  },
+  {
+    tool: 'sqfstar',
+    why: 'makes images with FS_TYPE=squashfs',
+    targets: ['squashfs', 'test'],
+    packages: { apt: 'squashfs-tools', dnf: 'squashfs-tools', apk: 'squashfs-tools' },
+  },
+  {
+    tool: 'openssl',
+    why: 'signs root hashes with VERITY_KEY',
+    targets: ['signing', 'test'],
+    packages: { apt: 'openssl', dnf: 'openssl', apk: 'openssl' },
+  },
+  {
+    tool: 'fsck.erofs',
+    why: 'reads an erofs for make verify and make repro, and checks every one in the tests',
+    targets: ['proof', 'test'],
+    packages: { apt: 'erofs-utils', dnf: 'erofs-utils', apk: 'erofs-utils' },
+  },
+  {
+    tool: 'veritysetup',
+    why: 'computes root hashes again in the tests',
+    targets: ['test'],
+    packages: { apt: 'cryptsetup-bin', dnf: 'veritysetup', apk: 'cryptsetup' },
+  },
+  {
     tool: 'zstd',
     why: 'compresses the initrd, unpacks agent archives',
     targets: ['initrd', 'rootfs'],
     packages: { apt: 'zstd', dnf: 'zstd', apk: 'zstd' },
+  },
+  {
+    tool: 'docker',
+    why: 'builds in a container in the tests (USE_DOCKER)',
+    targets: ['test'],
+    packages: { apt: 'docker.io', dnf: 'moby-engine', apk: 'docker' },
+  },
+  {
+    tool: 'podman',
+    why: 'builds in a container in the tests (USE_PODMAN)',
+    targets: ['test'],
+    packages: { apt: 'podman', dnf: 'podman', apk: 'podman' },
+  },
+  {
+    tool: 'runc',
+    why: 'runs the containers of podman in the tests',
+    targets: ['test'],
+    packages: { apt: 'runc', dnf: 'runc', apk: 'runc' },
   },
   {
     tool: 'docker-registry',
@@ -257,6 +322,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     why: 'reads the files of an ext4 image for make verify and make repro',
     targets: ['proof', 'test'],
     packages: { apt: 'e2fsprogs', dnf: 'e2fsprogs', apk: 'e2fsprogs-extra' },
+  },
+  {
+    tool: 'unsquashfs',
+    why: 'reads the files of a squashfs for make verify and make repro',
+    targets: ['proof', 'test'],
+    packages: { apt: 'squashfs-tools', dnf: 'squashfs-tools', apk: 'squashfs-tools' },
   },
   {
     tool: 'taskset',

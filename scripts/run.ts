@@ -41,12 +41,12 @@ export function findTool(tool: string): string | undefined {
 }
 
 /** @throws BuildError E_TOOL_MISSING naming every tool that is not installed, with the package that has it */
-export function requireTools(tools: readonly string[]): void {
+export function requireTools(tools: readonly string[], hint: string = 'sudo make setup'): void {
   const missing = tools.filter((tool) => findTool(tool) === undefined)
   if (missing.length === 0) return
   throw new BuildError('E_TOOL_MISSING', `host tools are missing: ${missing.join(', ')}`, {
     because: missing.map((tool) => packageHint(tool)),
-    hint: 'sudo make setup',
+    hint,
   })
 }
 
@@ -162,12 +162,20 @@ export interface Background {
   /** Settles with the exit status when the tool ends, however it ends. */
   readonly exit: Promise<number>
   readonly kill: () => void
+  /** Close its standard input, when that is a pipe. */
+  readonly endInput: () => void
+  /** End it with what it started, and wait for that: a step cleans up when it is told to end. */
+  readonly stop: () => Promise<void>
 }
 
 /** Start a tool and leave it running, its output in a log file or on the terminal. */
 export async function startBackground(
   argv: Argv,
-  options: RunOptions & { readonly terminal?: boolean; readonly wholeEnvironment?: boolean } = {},
+  options: RunOptions & {
+    /** Give it our standard input, or a pipe that ends when we do. */
+    readonly terminal?: boolean | 'pipe'
+    readonly wholeEnvironment?: boolean
+  } = {},
 ): Promise<Background> {
   const [tool, ...rest] = checked(argv)
   const { execa } = await import('execa')
@@ -176,17 +184,25 @@ export async function startBackground(
   const child = execa(tool, rest, {
     ...baseOptions(options),
     // A step that starts itself again must read the settings it was given.
-    ...(options.wholeEnvironment === true ? { env: {}, extendEnv: true } : {}),
-    stdin: options.terminal === true ? 'inherit' : 'ignore',
+    ...(options.wholeEnvironment === true ? { env: { ...options.env }, extendEnv: true } : {}),
+    stdin: options.terminal === 'pipe' ? 'pipe' : options.terminal === true ? 'inherit' : 'ignore',
     stdout: output,
     stderr: output,
     buffer: false,
     reject: false,
   })
+  const exit = child.then((result) => result.exitCode ?? 1)
   return {
-    exit: child.then((result) => result.exitCode ?? 1),
+    exit,
+    stop: async () => {
+      child.kill('SIGTERM')
+      await exit
+    },
     kill: () => {
       child.kill('SIGKILL')
+    },
+    endInput: () => {
+      child.stdin?.end()
     },
   }
 }
@@ -216,6 +232,19 @@ export async function lockDescriptor(
   if (status === 0) return true
   if (whenTaken === 'do not wait') return false
   throw commandError(argv, Object.assign(new Error(), { code: status }), [])
+}
+
+/**
+ * Let another process be the last to close an open file that has no name any more.
+ *
+ * The kernel gives back the memory and the blocks of such a file in whoever closes it last: 0.13 s for
+ * an image of 185 MB, which nobody needs to wait for.
+ */
+export function closeElsewhere(descriptor: number): void {
+  const child = spawn('true', { stdio: ['ignore', 'ignore', 'ignore', descriptor], detached: true })
+  // Without the program the file is closed when this process ends.
+  child.on('error', () => undefined)
+  child.unref()
 }
 
 function checked(argv: Argv): [string, ...string[]] {

@@ -27,6 +27,8 @@ export type SettingRow =
 /** A name that is safe in a path and on a command line. */
 const PLAIN_WORD = /^[A-Za-z0-9][A-Za-z0-9._+-]*$/
 
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
 /** Largest disk image: 16 TiB, the limit of ext4 without 64-bit block numbers. Unit: MiB. */
 const MAX_IMAGE_MIB = 16 * 1024 * 1024 - 1
 
@@ -87,13 +89,36 @@ export const SETTINGS = {
     group: 'what',
     type: 'boolean',
     default: 'no',
-    help: 'Build in Docker (not there yet: refused)',
+    help: 'Build in a container of Docker, which needs no tool on this host',
   },
   USE_PODMAN: {
     group: 'what',
     type: 'boolean',
     default: 'no',
-    help: 'Build in Podman (not there yet: refused)',
+    help: 'Build in a container of Podman',
+  },
+  DOCKER_RUNTIME: {
+    group: 'what',
+    type: 'text',
+    default: '',
+    pattern: PLAIN_WORD,
+    help: "OCI runtime of those containers (default: the engine's own)",
+  },
+  IMAGE_REGISTRY: {
+    group: 'what',
+    type: 'text',
+    default: 'docker.io',
+    pattern: /^[A-Za-z0-9.-]+(:\d+)?(\/[a-z0-9._-]+)*\/?$/,
+    expected: 'a registry such as docker.io or mirror.example:5000',
+    help: 'Registry that has the base image of the builder',
+  },
+  BUILDER_BASE: {
+    group: 'what',
+    type: 'text',
+    default: '',
+    pattern: /^[A-Za-z0-9][A-Za-z0-9./:@_-]*$/,
+    expected: 'the name of an image of Debian',
+    help: 'Another base image of the builder (default: Debian 12, by digest)',
   },
   EXTRA_PKGS: { group: 'what', type: 'words', default: '', help: 'Packages to add to the guest' },
   SECCOMP: { group: 'what', type: 'boolean', default: 'yes', help: 'Install libseccomp, which agents link' },
@@ -201,6 +226,12 @@ export const SETTINGS = {
     default: '',
     help: 'Modules of the guest kernel: a lib/modules/<version> folder',
   },
+  ROOTFS_OVERLAY: {
+    group: 'rootfs',
+    type: 'path',
+    default: '',
+    help: 'Folder whose files are laid over the guest last, owned by root',
+  },
   GUEST_HOOKS_TARBALL: { group: 'rootfs', type: 'path', default: '', help: 'Archive of OCI hooks' },
   PAUSE_IMAGE_TARBALL: { group: 'rootfs', type: 'path', default: '', help: 'Archive of the pause image' },
   COCO_GUEST_COMPONENTS_TARBALL: {
@@ -238,8 +269,72 @@ export const SETTINGS = {
     group: 'image',
     type: 'choice',
     default: 'ext4',
-    allowed: ['ext4'],
+    allowed: ['ext4', 'xfs', 'erofs', 'squashfs'],
     help: 'Filesystem of the image',
+  },
+  FS_COMPRESSION: {
+    group: 'image',
+    type: 'choice',
+    default: 'default',
+    allowed: ['default', 'none', 'lz4', 'lz4hc', 'gzip', 'xz', 'zstd'],
+    help: 'Compression of erofs (default: lz4hc) and of squashfs (default: zstd)',
+  },
+  FS_UUID: {
+    group: 'image',
+    type: 'text',
+    default: '',
+    pattern: UUID,
+    expected: 'a UUID in lower case, as uuidgen prints it',
+    help: 'UUID of the filesystem (default: made from its content)',
+  },
+  FS_HASH_SEED: {
+    group: 'image',
+    type: 'text',
+    default: '',
+    pattern: UUID,
+    expected: 'a UUID in lower case, as uuidgen prints it',
+    help: 'UUID that ext4 hashes names with (default: made from its content)',
+  },
+  DISK_SIGNATURE: {
+    group: 'image',
+    type: 'text',
+    default: '',
+    pattern: /^[0-9a-f]{8}$/,
+    expected: '8 hex digits in lower case',
+    help: 'Signature of the partition tables (default: made from the content)',
+  },
+  MEASURED_ROOTFS: {
+    group: 'image',
+    type: 'boolean',
+    default: 'no',
+    help: 'Add a dm-verity hash tree; root_hash_<BUILD_VARIANT>.txt tells it',
+  },
+  VERITY_SALT: {
+    group: 'image',
+    type: 'text',
+    default: '',
+    pattern: /^([0-9a-f]{2}){1,256}$/,
+    expected: 'an even number of hex digits in lower case, 512 at most',
+    help: 'Salt of the hash tree (default: made from the content)',
+  },
+  VERITY_KEY: {
+    group: 'image',
+    type: 'path',
+    default: '',
+    help: 'Private key (PEM) that signs the root hash, as PKCS#7',
+  },
+  VERITY_CERT: {
+    group: 'image',
+    type: 'path',
+    default: '',
+    help: 'Certificate (PEM) of VERITY_KEY',
+  },
+  BUILD_VARIANT: {
+    group: 'image',
+    type: 'text',
+    default: '',
+    pattern: PLAIN_WORD,
+    help: 'Name of a variant, in the name of the root hash file',
   },
   BLOCK_SIZE: {
     group: 'image',
@@ -269,11 +364,11 @@ export const SETTINGS = {
   IMAGE_SIZE_ALIGNMENT_MB: {
     group: 'image',
     type: 'integer',
-    default: '128',
+    default: '',
     min: 1,
     max: 65536,
     unit: 'MiB',
-    help: 'The image size is a multiple of this; memory hotplug needs 128',
+    help: 'Image sizes are multiples of this (default: 128; erofs, squashfs: 2)',
   },
   SKIP_DAX_HEADER: {
     group: 'image',
@@ -302,6 +397,12 @@ export const SETTINGS = {
     min: 0,
     max: 22,
     help: 'Level of the compressor (default: by compression)',
+  },
+  DEV: {
+    group: 'initrd',
+    type: 'boolean',
+    default: 'no',
+    help: 'Add what changed to the initrd that is there; for trying out only',
   },
 
   KERNEL_SOURCE: {

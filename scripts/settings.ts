@@ -60,7 +60,6 @@ export function parseSettings(given: RawSettings, checks: readonly SettingsCheck
   }
   if (problems.length === 0) {
     const settings = Object.freeze(values) as Settings
-    problems.push(...notThereYet(settings))
     for (const check of checks) problems.push(...check(settings))
     if (problems.length === 0) return settings
   } else {
@@ -74,14 +73,6 @@ export function parseSettings(given: RawSettings, checks: readonly SettingsCheck
       because: problems,
       hint: 'make help    lists every setting with its allowed values',
     },
-  )
-}
-
-/** What users of upstream may ask for and would miss: refused, because building otherwise would surprise. */
-function notThereYet(settings: Settings): string[] {
-  const engines = (['USE_DOCKER', 'USE_PODMAN'] as const).filter((name) => settings[name])
-  return engines.map(
-    (name) => `${name}=yes: building in a container is not there yet; leave it out to build on this host`,
   )
 }
 
@@ -189,4 +180,45 @@ export function hostArch(): keyof typeof ARCHES {
   if (name === undefined)
     throw new BuildError('E_CONFIG', `this machine's architecture ${process.arch} is not supported`)
   return name
+}
+
+/** The settings that were given in the environment, as they were given. */
+export function givenSettings(): Record<string, string> {
+  const given: Record<string, string> = {}
+  for (const name of Object.keys(SETTINGS)) {
+    const value = process.env[name] || (PROXIES.has(name) ? process.env[name.toLowerCase()] : undefined)
+    if (value !== undefined && value !== '') given[name] = value
+  }
+  return given
+}
+
+/** What tells docker and podman where their engine is and who asks, with the proxies. */
+export function engineEnvironment(): Record<string, string> {
+  const names = [
+    ...['DOCKER_HOST', 'DOCKER_CONTEXT', 'DOCKER_CONFIG', 'DOCKER_TLS_VERIFY', 'DOCKER_CERT_PATH'],
+    ...[
+      'CONTAINER_HOST',
+      'CONTAINERS_CONF',
+      'CONTAINERS_STORAGE_CONF',
+      'REGISTRY_AUTH_FILE',
+      'XDG_RUNTIME_DIR',
+      'XDG_CONFIG_HOME',
+    ],
+    ...['XDG_DATA_HOME', 'SSH_AUTH_SOCK', 'DBUS_SESSION_BUS_ADDRESS', 'USER', 'LOGNAME'],
+    ...['http_proxy', 'https_proxy', 'no_proxy'],
+  ]
+  const found: Record<string, string> = {}
+  for (const name of names) {
+    const value = process.env[name] ?? (name.endsWith('_proxy') ? process.env[name.toUpperCase()] : undefined)
+    if (value !== undefined && value !== '') found[name] = value
+  }
+  return found
+}
+
+/** Name of the variable that tells a step in a container which process outside it stands for. */
+export const PROCESS_OUTSIDE = 'OSBUILDER_PROCESS'
+
+/** The process outside of the container that this one stands for; undefined outside. */
+export function processOutside(): string | undefined {
+  return process.env[PROCESS_OUTSIDE]
 }

@@ -94,6 +94,9 @@ function neededTargets(names: readonly string[], settings: Settings): ToolTarget
   }
   if (settings.ARCH !== 'host' && settings.ARCH !== hostArch()) needs.add(`foreign-${settings.ARCH}`)
   if (settings.BUILD_METHOD === 'dracut' && needs.has('rootfs')) needs.add('dracut')
+  if (needs.has('image') && (settings.FS_TYPE === 'xfs' || settings.FS_TYPE === 'squashfs'))
+    needs.add(settings.FS_TYPE)
+  if (needs.has('image') && settings.VERITY_KEY !== '') needs.add('signing')
   return [...needs]
 }
 

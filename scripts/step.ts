@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import minimist from 'minimist'
 
+import { wantedEngine } from './container/engine.ts'
+import type { ContainerStep } from './container/run-step.ts'
 import { BuildError, errnoOf } from './errors.ts'
 import { reportError } from './log.ts'
 import { USER_NAMESPACE, isRoot, missingIds, namespaceError, namespaceFacts } from './namespace.ts'
+import { readSettings } from './settings.ts'
 import { cleanUpOnSignals } from './temporary.ts'
 
 export interface StepArguments {
@@ -22,6 +25,12 @@ export interface Step {
   readonly switches?: readonly string[]
   /** True when the step reads or writes files of several owners, and so needs root or a user namespace. */
   readonly needsOwners: boolean
+  /** The step may be done in a container (USE_DOCKER, USE_PODMAN); absent where that makes no sense. */
+  readonly container?: {
+    readonly step: ContainerStep
+    /** Flags whose value is a path. */
+    readonly pathFlags: readonly string[]
+  }
   readonly main: (given: StepArguments) => Promise<void>
 }
 
@@ -34,6 +43,16 @@ export async function runStep(step: Step, argv: readonly string[] = process.argv
     if (given.has('h') || given.has('help')) {
       process.stdout.write(`${step.usage.trim()}\n`)
       return
+    }
+    if (step.container !== undefined) {
+      const settings = readSettings()
+      const engine = wantedEngine(settings)
+      if (engine !== undefined) {
+        const { runInContainer } = await import('./container/run-step.ts')
+        const { step: name, pathFlags } = step.container
+        process.exitCode = await runInContainer(engine, name, settings, pathFlags)
+        return
+      }
     }
     if (step.needsOwners && !isRoot()) {
       process.exitCode = await inUserNamespace()

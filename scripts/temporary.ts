@@ -2,6 +2,7 @@
 import {
   closeSync,
   existsSync,
+  lstatSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -13,6 +14,8 @@ import { mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 
 import { errnoOf } from './errors.ts'
+import { closeElsewhere } from './run.ts'
+import { processOutside } from './settings.ts'
 
 /**
  * What this process has begun and not finished; removed when it fails or is interrupted.
@@ -33,14 +36,26 @@ function processName(pid: number | 'self' = 'self'): string | undefined {
 
 const NAME = /^\..*\.tmp-(\d+)-(\d+)$/
 
-/** Remove what processes that are gone left half-written in a folder. */
-export function removeStale(folder: string): void {
-  if (!existsSync(folder)) return
+/** What this process is called in the names of its temporary files. */
+export function ownName(): string {
+  return processOutside() ?? processName() ?? ''
+}
+
+/**
+ * Remove what processes that are gone left half-written in a folder.
+ *
+ * In a container nothing is: the processes of others cannot be seen there, and who started it has done this.
+ *
+ * @param own remove what has our own name as well: what a container that is gone left
+ */
+export function removeStale(folder: string, own: 'keep own' | 'own too' = 'keep own'): void {
+  if (!existsSync(folder) || processOutside() !== undefined) return
   for (const name of readdirSync(folder)) {
-    const match = NAME.exec(name)
-    if (match === null || processName(Number(match[1])) === `${String(match[1])}-${String(match[2])}`)
-      continue
-    removeOwn(join(folder, name))
+    const [, pid, start] = NAME.exec(name) ?? []
+    if (pid === undefined || start === undefined) continue
+    const process = `${pid}-${start}`
+    const isLeft = processName(Number(pid)) !== process || (own === 'own too' && process === ownName())
+    if (isLeft) removeOwn(join(folder, name))
   }
 }
 
@@ -102,7 +117,7 @@ export async function changeFolder(
 
 /** A new name beside `path`, removed when this process ends before `discard`. */
 export function temporaryFor(path: string): string {
-  const temporary = join(dirname(path), `.${basename(path)}.tmp-${processName() ?? ''}`)
+  const temporary = join(dirname(path), `.${basename(path)}.tmp-${ownName()}`)
   rmSync(temporary, { recursive: true, force: true })
   unfinished.add(temporary)
   return temporary
@@ -116,14 +131,32 @@ export function discard(temporary: string): void {
 
 function publish(temporary: string, finalPath: string): void {
   if (!existsSync(finalPath) || !isFolder(finalPath)) {
-    renameSync(temporary, finalPath)
+    replaceFile(temporary, finalPath)
     return
   }
-  const old = join(dirname(finalPath), `.${basename(finalPath)}.old.tmp-${processName() ?? ''}`)
+  const old = join(dirname(finalPath), `.${basename(finalPath)}.old.tmp-${ownName()}`)
   unfinished.add(old)
   renameSync(finalPath, old)
   renameSync(temporary, finalPath)
   discard(old)
+}
+
+/** Files from this size on are worth a process that gives them back. Unit: bytes. */
+const LARGE_BYTES = 16 * 1024 * 1024
+
+function replaceFile(temporary: string, finalPath: string): void {
+  const old = lstatSync(finalPath, { throwIfNoEntry: false })
+  if (old?.isFile() !== true || old.size < LARGE_BYTES) {
+    renameSync(temporary, finalPath)
+    return
+  }
+  const descriptor = openSync(finalPath, 'r')
+  try {
+    renameSync(temporary, finalPath)
+    closeElsewhere(descriptor)
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 function isFolder(path: string): boolean {

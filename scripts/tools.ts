@@ -11,7 +11,11 @@ import { writeWhole } from './temporary.ts'
  * Asked once per installed file and remembered in the cache, because a build that has nothing to do
  * should start nothing. A missing tool answers `missing`, so that the step that needs it tells.
  */
-export async function toolVersion(tool: string, cacheDir: string): Promise<string> {
+export async function toolVersion(
+  tool: string,
+  cacheDir: string,
+  flag: string = '--version',
+): Promise<string> {
   const path = findTool(tool)
   if (path === undefined) return 'missing'
   const file = join(cacheDir, 'tools.json')
@@ -21,7 +25,7 @@ export async function toolVersion(tool: string, cacheDir: string): Promise<strin
   const remembered = known[key]
   if (remembered !== undefined) return remembered
   // dracut tells its version and fails.
-  const version = (await capture([tool, '--version'], { acceptFailure: true })).split('\n')[0] ?? ''
+  const version = (await capture([tool, flag], { acceptFailure: true })).split('\n')[0] ?? ''
   mkdirSync(cacheDir, { recursive: true })
   writeWhole(file, `${JSON.stringify({ ...known, [key]: version }, null, 2)}\n`)
   return version

@@ -55,6 +55,7 @@ const WORDS: readonly {
   { path: /^modules$/, say: () => 'the files of KERNEL_MODULES_DIR changed' },
   { path: /^agent\.sha256$/, say: () => 'the agent changed' },
   { path: /^agent\.kind$/, say: (difference) => `where the agent comes from: ${change(difference)}` },
+  { path: /^overlay$/, say: () => 'the files of ROOTFS_OVERLAY changed' },
   { path: /^rootfs$/, say: () => 'its rootfs changed' },
 ]
 

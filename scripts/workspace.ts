@@ -50,10 +50,10 @@ export function openWorkspace(
 }
 
 /** Remove what killed builds left behind; call while holding a lock. */
-export function removeLeftovers(workspace: Workspace): void {
+export function removeLeftovers(workspace: Workspace, own: 'keep own' | 'own too' = 'keep own'): void {
   const { cacheDir, ...folders } = workspace
   const inCache = [...STAGES, 'index'].map((name) => join(cacheDir, name))
-  for (const folder of new Set([...Object.values(folders), cacheDir, ...inCache])) removeStale(folder)
+  for (const folder of new Set([...Object.values(folders), cacheDir, ...inCache])) removeStale(folder, own)
 }
 
 /** True when the folder was made by openWorkspace. */

@@ -88,6 +88,25 @@ const KATA_IMAGE = `
   dd if=kata.header of=kata.img bs=2M count=1 status=none
   dd if=kata.raw of=kata.img oflag=append conv=notrunc status=none; sync`
 
+/** Small packages, a new one for each round. */
+const ADDED = ['strace', 'less', 'jq', 'tree', 'bc', 'file', 'lsof', 'psmisc', 'socat', 'tcpdump']
+
+const PLAIN_INITRD = `cd '${ROOTFS}'; find . | cpio --quiet -H newc -o | gzip -9 > '${WORKDIR}/plain-initrd.img'`
+
+/** All packages by mmdebstrap, as Kata does it. Returns wall time in seconds. */
+function plainTree(): number {
+  const target = join(PROJECT, 'workdir', 'bench-plain')
+  rmSync(target, { recursive: true, force: true })
+  // The same suites: updates and security replace packages and cost their own indexes.
+  const sources = ['bookworm', 'bookworm-updates'].map((suite) => `'deb ${MIRROR} ${suite} main'`)
+  sources.push(`'deb ${MIRROR}-security bookworm-security main'`)
+  const seconds = timed(
+    `mmdebstrap --quiet --variant=required --include=${PACKAGES} bookworm '${target}' ${sources.join(' ')}`,
+  )
+  rmSync(target, { recursive: true, force: true })
+  return seconds
+}
+
 const cases: readonly Case[] = [
   {
     name: 'cold packages -> rootfs + image',
@@ -98,18 +117,7 @@ const cases: readonly Case[] = [
     plain: [
       {
         name: 'mmdebstrap alone',
-        run: () => {
-          const target = join(PROJECT, 'workdir', 'bench-plain')
-          rmSync(target, { recursive: true, force: true })
-          // The same suites: updates and security replace packages and cost their own indexes.
-          const sources = ['bookworm', 'bookworm-updates'].map((suite) => `'deb ${MIRROR} ${suite} main'`)
-          sources.push(`'deb ${MIRROR}-security bookworm-security main'`)
-          const seconds = timed(
-            `mmdebstrap --quiet --variant=required --include=${PACKAGES} bookworm '${target}' ${sources.join(' ')}`,
-          )
-          rmSync(target, { recursive: true, force: true })
-          return seconds
-        },
+        run: plainTree,
       },
     ],
   },
@@ -146,22 +154,52 @@ const cases: readonly Case[] = [
     plain: [
       {
         name: 'find | cpio | gzip -9',
-        run: () =>
-          timed(`cd '${ROOTFS}'; find . | cpio --quiet -H newc -o | gzip -9 > '${WORKDIR}/plain-initrd.img'`),
+        run: () => timed(PLAIN_INITRD),
       },
     ],
   },
   { name: 'make image, nothing changed', ours: () => timed('make image') },
+  { name: 'agent changed -> new image', ours: () => timed('make image', changedAgent()) },
+  { name: 'agent changed -> new initrd (zstd)', ours: () => timed('make initrd', changedAgent()) },
   {
-    name: 'agent changed -> new image',
+    name: 'agent changed -> new initrd, DEV=yes',
     ours: () => {
-      const agent = join(WORKDIR, 'bench-agent')
-      if (!existsSync(agent)) writeFileSync(agent, '#!/bin/sh\n', { mode: 0o755 })
-      appendFileSync(agent, '# changed\n')
-      return timed('make image', { AGENT_SOURCE_BIN: agent })
+      // The first one packs it whole, for the next to add to.
+      timed('make initrd', { ...changedAgent(), DEV: 'yes' })
+      return timed('make initrd', { ...changedAgent(), DEV: 'yes' })
     },
   },
+  {
+    name: 'one package added -> new image',
+    ours: () => {
+      timed('make rootfs')
+      const [name = ''] = ADDED.splice(0, 1)
+      return timed('make image', { EXTRA_PKGS: name })
+    },
+    plain: [{ name: "Kata's way: all packages, image", run: () => plainTree() + timed(KATA_IMAGE) }],
+  },
+  {
+    name: 'cold packages -> image and initrd',
+    ours: () => {
+      rmSync(WORKDIR, { recursive: true, force: true })
+      return timed('make all')
+    },
+    plain: [
+      {
+        name: "Kata's way: image, then initrd",
+        run: () => plainTree() + timed(KATA_IMAGE) + timed(PLAIN_INITRD),
+      },
+    ],
+  },
 ]
+
+/** The settings of a build whose agent is not that of the build before. */
+function changedAgent(): Record<string, string> {
+  const agent = join(WORKDIR, 'bench-agent')
+  if (!existsSync(agent)) writeFileSync(agent, '#!/bin/sh\n', { mode: 0o755 })
+  appendFileSync(agent, '# changed\n')
+  return { AGENT_SOURCE_BIN: agent }
+}
 
 function median(values: readonly number[]): number {
   return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0

@@ -4,7 +4,14 @@ import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, wri
 import { BuildError, errnoOf } from '../../scripts/errors.ts'
 import { BUFFER_BYTES, plainBuffers } from '../../scripts/hash-behind.ts'
 import type { WriteBuffers } from '../../scripts/hash-behind.ts'
-import type { Ext4Plan, FilePiece } from './ext4-plan.ts'
+import type { FilePiece, Piece } from './ext4-plan.ts'
+
+/** Any filesystem to the last byte, except the content of host files. */
+export interface WritePlan {
+  readonly sizeBytes: number
+  /** In order of place, none over another. What they leave out is zero. */
+  readonly pieces: readonly Piece[]
+}
 
 /** Runs of zeros of this length and place are left as holes. Unit: bytes. */
 const HOLE_BYTES = 64 * 1024
@@ -38,7 +45,7 @@ interface Output {
 export function writeExt4(
   fileDescriptor: number,
   offsetBytes: number,
-  plan: Ext4Plan,
+  plan: WritePlan,
   buffers: WriteBuffers = plainBuffers(),
 ): void {
   const endBytes = offsetBytes + plan.sizeBytes

@@ -13,6 +13,7 @@ import { installPolicy } from './policy.ts'
 import { removeUnits } from './remove-units.ts'
 import { writeSummary } from './summary.ts'
 import { configureTmpMount } from './tmp-mount.ts'
+import { layUserFiles } from './user-files.ts'
 
 /** What turns a distro's tree into a guest, in the order it is done. */
 export const PROVISION_STEPS: readonly ProvisionStep[] = [
@@ -27,6 +28,7 @@ export const PROVISION_STEPS: readonly ProvisionStep[] = [
   { name: 'agent policy', run: installPolicy },
   { name: 'confidential guest', run: configureConfidential },
   { name: 'unneeded units', run: removeUnits },
+  { name: "the user's own files", run: layUserFiles },
   { name: 'package database', run: dropPackageDatabase },
   { name: 'summary', run: writeSummary },
 ]

@@ -32,6 +32,8 @@ import { findKernel } from './kernel.ts'
 import type { BootKernel } from './kernel.ts'
 import { qemuArgv, qemuTool } from './qemu.ts'
 import type { QemuRequest } from './qemu.ts'
+import { checkReads, imageRoot } from './root.ts'
+import type { ImageRoot } from './root.ts'
 import { STAGE_DIR, buildStage } from './stage.ts'
 import type { StageGoal } from './stage.ts'
 import { halted, rejectAfter, sleep } from './waiting.ts'
@@ -69,7 +71,9 @@ async function main(given: StepArguments): Promise<void> {
   const artifact = findArtifact(settings, workspace, given.positional[0])
   const guest = guestOf(artifact, settings)
   requireTools([qemuTool(guest.arch)])
-  const kernel = await findKernel(settings, workspace, guest)
+  const root = artifact.kind === 'image' ? imageRoot(artifact.manifest, settings.BOOT_DISK) : undefined
+  const kernel = await findKernel(settings, workspace, { ...guest, isMeasured: root?.isMeasured === true })
+  if (root !== undefined) checkReads(kernel, root, basename(artifact.file))
   const folder = temporaryFor(join(workspace.workDir, 'boot'))
   mkdirSync(folder)
   try {
@@ -77,6 +81,7 @@ async function main(given: StepArguments): Promise<void> {
       settings,
       workspace,
       artifact,
+      root,
       kernel,
       folder,
       arch: guest.arch,
@@ -162,6 +167,8 @@ interface Preparation {
   readonly settings: Settings
   readonly workspace: Workspace
   readonly artifact: Artifact
+  /** The root of an image. */
+  readonly root: ImageRoot | undefined
   readonly kernel: BootKernel
   readonly folder: string
   readonly arch: ArchName
@@ -170,7 +177,7 @@ interface Preparation {
 
 /** Decide how QEMU is started, making the stage that a distro kernel needs. */
 async function prepare(of: Preparation): Promise<QemuRequest> {
-  const { settings, artifact, kernel, folder, arch, interactive } = of
+  const { settings, artifact, root, kernel, folder, arch, interactive } = of
   const initrd =
     kernel.modulesDir === undefined ? plainInitrd(artifact) : await stagedInitrd(of, kernel.modulesDir)
   const words = [
@@ -179,9 +186,7 @@ async function prepare(of: Preparation): Promise<QemuRequest> {
     'panic=-1',
     interactive || settings.DEBUG ? 'loglevel=4' : 'quiet',
     ...(kernel.modulesDir === undefined ? [] : [`rdinit=/${STAGE_DIR}/init`]),
-    ...(artifact.kind === 'image'
-      ? [`root=${rootDevice(settings)}`, 'rootfstype=ext4', 'ro', 'rootwait']
-      : []),
+    ...(root?.words ?? []),
     ...(interactive ? ['osbuilder.shell'] : []),
     ...(artifact.kind === 'image' ? ['systemd.unit=kata-containers.target'] : []),
     settings.KERNEL_CMDLINE,
@@ -203,23 +208,19 @@ async function prepare(of: Preparation): Promise<QemuRequest> {
   }
 }
 
-function rootDevice(settings: Settings): string {
-  return settings.BOOT_DISK === 'nvdimm' ? '/dev/pmem0p1' : '/dev/vda1'
-}
-
 function plainInitrd({ kind, file }: Artifact): string | undefined {
   return kind === 'initrd' ? file : undefined
 }
 
 /** The stage alone for an image; the stage and then the artifact, in one file, for an initrd. */
 async function stagedInitrd(of: Preparation, modulesDir: string): Promise<string> {
-  const { settings, workspace, artifact, folder, arch } = of
+  const { workspace, artifact, root, folder, arch } = of
   const { bundledAgent } = await import('../../rootfs-builder/agent/build.ts')
   const { file: agentFile } = await bundledAgent(arch, workspace.cacheDir)
   const goal: StageGoal =
-    artifact.kind === 'image'
-      ? { kind: 'root', device: rootDevice(settings), filesystem: 'ext4', options: 'ro' }
-      : { kind: 'exec', path: '/init' }
+    root === undefined
+      ? { kind: 'exec', path: '/init' }
+      : { kind: 'root', device: root.device, filesystem: root.filesystem, options: 'ro' }
   const outputFile = join(folder, 'stage.img')
   const stage = join(folder, 'stage')
   const logFile = join(workspace.logDir, 'boot-stage.log')
@@ -358,7 +359,9 @@ function explain(
   // eslint-disable-next-line no-control-regex -- escape sequences begin with a control character
   const words = console.replace(/\u001b\[[0-9;?]*[A-Za-z]|\u001b[c78]/g, '')
   const said = lastLines(readFileSync(of.logFile, 'utf8'), 5)
-  return new BuildError('E_BOOT', `${basename(of.artifact.file)}: ${error.message}`, {
+  // The agent's end of the channel goes with the guest, a moment before QEMU is seen to end.
+  const message = error instanceof BuildError ? error.message : 'the guest ended before the agent was ready'
+  return new BuildError('E_BOOT', `${basename(of.artifact.file)}: ${message}`, {
     because: [...said, ...lastLines(words, CONSOLE_LINES), `full console: ${kept}`],
     hint: 'make shell DEBUG=yes    boots it with a console; KERNEL= and BOOT_MEMORY= change how',
     cause: error,

@@ -8,6 +8,7 @@ import { findEntry, makeEntry } from '../cache.ts'
 import { fingerprint } from '../digest.ts'
 import { BuildError } from '../errors.ts'
 import { note, report } from '../log.ts'
+import { publishedKernel } from '../kernel-config.ts'
 import { readManifest } from '../manifest.ts'
 import { PROJECT_ROOT } from '../paths.ts'
 import { capture, requireTools, run } from '../run.ts'
@@ -34,7 +35,13 @@ const STAND_IN = 'bookworm'
 export async function findKernel(
   settings: Settings,
   workspace: Workspace,
-  guest: { readonly distro: string; readonly release: string; readonly arch: ArchName },
+  guest: {
+    readonly distro: string
+    readonly release: string
+    readonly arch: ArchName
+    /** The root is checked by dm-verity: the measured variant is preferred. */
+    readonly isMeasured: boolean
+  },
 ): Promise<BootKernel> {
   if (settings.KERNEL !== '') {
     if (existsSync(settings.KERNEL)) return { file: settings.KERNEL, origin: settings.KERNEL }
@@ -43,7 +50,7 @@ export async function findKernel(
     })
   }
   return (
-    builtKernel(settings, workspace, guest.arch) ??
+    builtKernel(settings, workspace, guest) ??
     (await debianKernel(
       settings,
       workspace,
@@ -54,9 +61,14 @@ export async function findKernel(
 }
 
 /** What `make kernel` left for the architecture and KERNEL_VARIANT, or undefined. */
-function builtKernel(settings: Settings, workspace: Workspace, arch: ArchName): BootKernel | undefined {
+function builtKernel(
+  settings: Settings,
+  workspace: Workspace,
+  { arch, isMeasured }: { readonly arch: ArchName; readonly isMeasured: boolean },
+): BootKernel | undefined {
   const suffix = [...new Set(settings.KERNEL_VARIANT)].map((name) => `-${name}`).join('')
-  const file = join(workspace.workDir, `vmlinuz${suffix}.container`)
+  const named = join(workspace.workDir, `vmlinuz${suffix}.container`)
+  const file = publishedKernel(settings, arch, isMeasured) ?? named
   if (!existsSync(file)) {
     if (suffix === '') return undefined
     throw new BuildError('E_INPUT', `${file}: no kernel of this variant`, {

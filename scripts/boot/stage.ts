@@ -44,12 +44,13 @@ export async function buildStage(request: StageRequest): Promise<void> {
   mkdirSync(join(root, 'root'))
   await run(['install', '-m', '0755', request.agentFile, join(root, 'init')])
   const lines: string[] = []
-  for (const file of moduleClosure(request.modulesDir, WANTED)) {
+  const { goal } = request
+  const wanted = goal.kind === 'root' ? [...WANTED, goal.filesystem] : WANTED
+  for (const file of moduleClosure(request.modulesDir, wanted)) {
     const name = `modules/${basename(file).replace(/\.(xz|zst|gz)$/, '')}`
     await unpackModule(file, join(root, name))
     lines.push(`module ${name}`)
   }
-  const { goal } = request
   lines.push(
     goal.kind === 'exec' ? `exec ${goal.path}` : `root ${goal.device} ${goal.filesystem} ${goal.options}`,
     '',

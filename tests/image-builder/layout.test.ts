@@ -14,7 +14,7 @@ import {
   pfnInfoBlock,
   roundUp,
 } from '../../image-builder/layout.ts'
-import type { ImageLayout } from '../../image-builder/layout.ts'
+import type { ImageLayout, MbrRequest } from '../../image-builder/layout.ts'
 import { sha256 } from '../../scripts/digest.ts'
 import { toolEnvironment } from '../../scripts/settings.ts'
 
@@ -116,9 +116,12 @@ t.test('the partition ends at the last sector, whatever the size', async () => {
 })
 
 t.test('a disk that is too large for the table is refused', async (t) => {
-  const request = { startBytes: MIB, sizeBytes: 2 ** 41, diskSignature: 0 }
-  t.throws(() => mbr(request), { code: 'E_CONFIG', hint: /IMG_SIZE/ })
-  t.doesNotThrow(() => mbr({ ...request, sizeBytes: 2 ** 41 - MIB }))
+  const request = (sizeBytes: number): MbrRequest => ({
+    partitions: [{ startBytes: MIB, sizeBytes }],
+    diskSignature: 0,
+  })
+  t.throws(() => mbr(request(2 ** 41)), { code: 'E_CONFIG', hint: /IMG_SIZE/ })
+  t.doesNotThrow(() => mbr(request(2 ** 41 - MIB)))
 })
 
 t.test('rounding up keeps a multiple', async (t) => {

@@ -34,6 +34,22 @@ t.test('a make that fails leaves nothing, and the old result as it was', async (
   t.equal(readFileSync(join(folder, 'out'), 'utf8'), 'old')
 })
 
+t.test('a large file that is replaced is given back, by nobody of ours in the end', async (t) => {
+  const output = join(t.testdir(), 'image')
+  const open = (): number =>
+    readdirSync('/proc/self/fd').filter((name) => existsSync(join('/proc/self/fd', name))).length
+  for (const letter of ['a', 'b']) {
+    const before = open()
+    await withTemporary(output, (temporary) => {
+      writeFileSync(temporary, Buffer.alloc(17 * 1024 * 1024, letter))
+      return Promise.resolve()
+    })
+    t.equal(readFileSync(output).subarray(0, 1).toString(), letter)
+    t.equal(open(), before, 'no file stays open here')
+  }
+  t.strictSame(readdirSync(join(output, '..')), ['image'])
+})
+
 t.test('a folder replaces a folder whole', async (t) => {
   const folder = t.testdir({ out: { old: '' } })
   await withTemporary(join(folder, 'out'), async (temporary) => {

@@ -5,10 +5,10 @@ import { join } from 'node:path'
 
 import t from 'tap'
 
-import { PROJECT, make } from './user.ts'
+import { BOOT_WORKDIR, PROJECT, make } from './user.ts'
 
 /** One folder for all boots: base trees and the boot kernel are shared through its cache. */
-const WORKDIR = join(PROJECT, 'workdir', 'test-boot')
+const WORKDIR = BOOT_WORKDIR
 
 const COMMON = {
   DISTRO: 'debian',

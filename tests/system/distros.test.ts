@@ -9,13 +9,13 @@ import t from 'tap'
 import { makeKey, smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { startUbuntu } from '../mirrors/ubuntu.ts'
-import { PROJECT, ended, makeAsync } from './user.ts'
+import { BOOT_WORKDIR, PROJECT, ended, makeAsync } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(30 * 60 * 1000)
 
 /** One folder for all distros: the boot kernel is shared through its cache. */
-const WORKDIR = join(PROJECT, 'workdir', 'test-boot')
+const WORKDIR = BOOT_WORKDIR
 
 const COMMON = {
   WORKDIR,

@@ -7,12 +7,12 @@ import { join } from 'node:path'
 
 import t from 'tap'
 
-import { PROJECT, asNormalUser, make } from './user.ts'
+import { asNormalUser, bootCache, make } from './user.ts'
 
 t.setTimeout(20 * 60 * 1000)
 
 /** The boot kernel is shared with the other boots through its cache. */
-const CACHE_DIR = join(PROJECT, 'workdir', 'test-boot', 'cache')
+const CACHE_DIR = bootCache()
 const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
 t.teardown(() => {
   rmSync(scratch, { recursive: true, force: true })

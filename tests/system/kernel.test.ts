@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from 'node:child_process'
 import {
+  cpSync,
   existsSync,
   lstatSync,
   readFileSync,
@@ -14,7 +15,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 
-import { PROJECT, make } from './user.ts'
+import { PROJECT, make, step } from './user.ts'
 import type { Ended } from './user.ts'
 
 /**
@@ -38,12 +39,33 @@ function boots(t: Test, settings: Readonly<Record<string, string>>): Ended {
   const booted = make('boot', { ...COMMON, ...settings })
   t.equal(booted.status, 0, booted.said)
   t.match(booted.stdout, /BOOT +agent ready in [0-9.]+ s \((TCG|KVM)\)\n$/)
-  t.match(booted.said, /Linux 6\.1\.\d+(-firecracker)? /, 'the kernel is the one built here')
+  t.match(booted.said, /Linux 6\.1\.\d+(-firecracker)?(-measured)? /, 'the kernel is the one built here')
   return booted
 }
 
 function failing(settings: Readonly<Record<string, string>>, target: string = 'kernel'): Ended {
   return make(target, { ...COMMON, ...settings })
+}
+
+/** A measured image and what of it is changed, each with what the guest's kernel says of it. */
+const TAMPERED = [
+  ['a bit of the data', 'data block 0 is corrupted', (facts) => ({ flip: facts.dataOffsetBytes + 1024 })],
+  ['a bit of the tree', 'metadata block 0 is corrupted', (facts) => ({ flip: facts.treeOffsetBytes + 10 })],
+  ['a digit of the root hash', 'metadata block 0 is corrupted', () => ({ hash: true })],
+] as const satisfies readonly [string, string, (facts: VerityPlaces) => { flip?: number; hash?: boolean }][]
+
+interface VerityPlaces {
+  readonly rootHash: string
+  readonly dataOffsetBytes: number
+  readonly treeOffsetBytes: number
+}
+
+const MEASURED = {
+  ...COMMON,
+  FS_TYPE: 'erofs',
+  MEASURED_ROOTFS: 'yes',
+  IMAGES_BUILD_DEST: join(WORKDIR, 'measured'),
+  BOOT: 'image',
 }
 
 t.test("the default kernel is built from Debian's sources, once", (t) => {
@@ -90,18 +112,59 @@ t.test('it boots the initrd', (t) => {
   t.end()
 })
 
-t.test('the variant firecracker boots where there is no PCI', (t) => {
-  const settings = { KERNEL_VARIANT: 'firecracker' }
+t.test('a measured image boots directly, and not when a bit of it is another', async (t) => {
+  const image = make('image', MEASURED)
+  t.equal(image.status, 0, image.said)
+  for (const disk of ['virtio-blk', 'nvdimm']) {
+    const command = 'grep " / " /proc/mounts; cat /sys/block/dm-0/dm/name'
+    const booted = boots(t, { ...MEASURED, BOOT_DISK: disk, BOOT_COMMAND: command })
+    t.match(booted.stdout, '/dev/root / erofs ro')
+    t.match(booted.stdout, /^dm-verity$/m)
+  }
+  const file = join(MEASURED.IMAGES_BUILD_DEST, 'kata-containers.img')
+  const manifest = readFileSync(`${file}.json`, 'utf8')
+  const { verity } = (JSON.parse(manifest) as { result: { verity: VerityPlaces } }).result
+  for (const [what, said, changeOf] of TAMPERED) {
+    const change: { flip?: number; hash?: boolean } = changeOf(verity)
+    const copy = join(t.testdir(), 'kata-containers.img')
+    cpSync(file, copy)
+    const other = `${verity.rootHash.startsWith('0') ? '1' : '0'}${verity.rootHash.slice(1)}`
+    writeFileSync(
+      `${copy}.json`,
+      change.hash === true ? manifest.replaceAll(verity.rootHash, other) : manifest,
+    )
+    if (change.flip !== undefined) flipBit(copy, change.flip)
+    // By the step: make would build the image again, which somebody changed.
+    const booted = await step('boot', { ...MEASURED, BOOT_TIMEOUT: '60' }, [copy])
+    t.not(booted.status, 0, what)
+    t.match(booted.said, said)
+    t.match(booted.said, 'dm-verity device corrupted')
+    t.match(booted.said, 'the guest ended before the agent was ready')
+  }
+})
+
+function flipBit(file: string, place: number): void {
+  const bytes = readFileSync(file)
+  bytes[place] = (bytes[place] ?? 0) ^ 1
+  writeFileSync(file, bytes)
+}
+
+t.test('the variants firecracker and measured, in one kernel, boot where there is no PCI', (t) => {
+  // Each is most of a kernel to compile, so one is compiled with both; that each can be configured
+  // alone is checked.
+  for (const variant of ['firecracker', 'measured']) {
+    const configured = make('kernel-config', { ...COMMON, KERNEL_VARIANT: variant })
+    t.equal(configured.status, 0, configured.said)
+  }
+  const settings = { KERNEL_VARIANT: 'firecracker measured', BOOT_MACHINE: 'microvm' }
   const built = make('kernel', { ...COMMON, ...settings })
   t.equal(built.status, 0, built.said)
-  const booted = boots(t, {
-    ...settings,
-    BOOT: 'image',
-    BOOT_MACHINE: 'microvm',
-    BOOT_COMMAND: 'ls /sys/bus',
-  })
-  t.notMatch(booted.stdout, /^pci$/m)
-  t.match(booted.said, '-firecracker')
+  for (const image of [{ ...COMMON, BOOT: 'image' }, MEASURED]) {
+    const booted = boots(t, { ...image, ...settings, BOOT_COMMAND: 'ls /sys/bus /sys/block' })
+    t.notMatch(booted.stdout, /^pci$/m)
+    t.match(booted.said, '-firecracker-measured')
+    if (image === MEASURED) t.match(booted.stdout, /^dm-0$/m)
+  }
   t.end()
 })
 

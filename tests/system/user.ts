@@ -4,6 +4,8 @@ import type { ChildProcess } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { openWorkspace } from '../../scripts/workspace.ts'
+
 /** The project as the tests run it. */
 export const PROJECT = join(import.meta.dirname, '..', '..', '..')
 
@@ -82,6 +84,16 @@ export function ended(child: ChildProcess): Promise<Ended> {
       resolve({ status: status ?? 1, stdout, said: `${stdout}${stderr}` })
     })
   })
+}
+
+const NO_FOLDERS = { CACHE_DIR: '', ROOTFS_BUILD_DEST: '', IMAGES_BUILD_DEST: '' }
+
+/** The folder in which guests are built and booted, whose cache others share for its kernel. */
+export const BOOT_WORKDIR = join(PROJECT, 'workdir', 'test-boot')
+
+/** Cache of BOOT_WORKDIR, for tests that build elsewhere: the kernel of a distro is fetched once. */
+export function bootCache(): string {
+  return openWorkspace({ ...NO_FOLDERS, WORKDIR: BOOT_WORKDIR }).cacheDir
 }
 
 /** A user of this machine with subordinate ids, made when there is none. */
