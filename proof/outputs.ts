@@ -74,9 +74,10 @@ function openOutput(path: string): Output {
   })
 }
 
-/** Files beside the one that has the manifest which it tells of too: those of a kernel. */
+/** Files beside the one that has the manifest which it tells of too: those of a kernel, an image's root hash. */
 export function otherFiles({ path, manifest }: Output): string[] {
-  const names = manifest.kind === 'kernel' ? manifest.result['files'] : []
+  const line = textOf(tableOf(manifest.result['verity'])['file'])
+  const names = manifest.kind === 'kernel' ? manifest.result['files'] : line === '' ? [] : [line]
   return (Array.isArray(names) ? names : [])
     .map((name: Json) => textOf(name))
     .filter((name) => name !== basename(path) && !name.startsWith('modules-'))

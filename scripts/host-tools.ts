@@ -156,8 +156,8 @@ export const HOST_TOOLS: readonly HostTool[] = [
   },
   {
     tool: 'fsck.erofs',
-    why: 'checks every erofs in the tests',
-    targets: ['test'],
+    why: 'reads an erofs for make verify and make repro, and checks every one in the tests',
+    targets: ['proof', 'test'],
     packages: { apt: 'erofs-utils', dnf: 'erofs-utils', apk: 'erofs-utils' },
   },
   {
@@ -322,6 +322,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     why: 'reads the files of an ext4 image for make verify and make repro',
     targets: ['proof', 'test'],
     packages: { apt: 'e2fsprogs', dnf: 'e2fsprogs', apk: 'e2fsprogs-extra' },
+  },
+  {
+    tool: 'unsquashfs',
+    why: 'reads the files of a squashfs for make verify and make repro',
+    targets: ['proof', 'test'],
+    packages: { apt: 'squashfs-tools', dnf: 'squashfs-tools', apk: 'squashfs-tools' },
   },
   {
     tool: 'taskset',
