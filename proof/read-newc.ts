@@ -46,7 +46,8 @@ export function readNewc(archive: Buffer, name: string): TreeEntry[] {
     const path = archive.subarray(at + HEADER_BYTES, nameEnd - 1).toString('utf8')
     const start = align4(nameEnd)
     const size = field(FIELDS.size)
-    if (!Number.isFinite(start + size) || start + size > archive.length) throw broken(name, at)
+    // Not start: the rounding makes a number of what is none.
+    if (!Number.isFinite(nameEnd + size) || start + size > archive.length) throw broken(name, at)
     if (path === 'TRAILER!!!') return withLinkedContent(entries)
     const mode = field(FIELDS.mode)
     const type = TYPES.get(mode & 0o170000)
