@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -27,7 +27,12 @@ t.teardown(async () => {
   docker.child.kill()
   await new Promise((resolve) => docker.child.once('close', resolve))
   await Promise.all([debian.close(), alpine.close()])
-  spawnSync('sh', ['-c', `umount -R '${scratch}'/podman/root/overlay 2>/dev/null; rm -rf '${scratch}'`])
+  // What the engines leave mounted when they end.
+  const mounted = readFileSync('/proc/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' ')[1] ?? '')
+  for (const path of mounted.filter((mount) => mount.startsWith(`${scratch}/`))) spawnSync('umount', [path])
+  rmSync(scratch, { recursive: true, force: true })
 })
 
 const COMMON = { SOURCE_DATE_EPOCH: '1795000000', INITRD_COMPRESSION: 'zstd', BUILDER_BASE: BASE }
