@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import minimist from 'minimist'
 
-import { wantedEngine } from './container/engine.ts'
 import type { ContainerStep } from './container/run-step.ts'
 import { BuildError, errnoOf } from './errors.ts'
 import { reportError } from './log.ts'
 import { USER_NAMESPACE, isRoot, missingIds, namespaceError, namespaceFacts } from './namespace.ts'
-import { readSettings } from './settings.ts'
+import { readSettings, wantsContainer } from './settings.ts'
 import { cleanUpOnSignals } from './temporary.ts'
 
 export interface StepArguments {
@@ -44,12 +43,16 @@ export async function runStep(step: Step, argv: readonly string[] = process.argv
       process.stdout.write(`${step.usage.trim()}\n`)
       return
     }
-    if (step.container !== undefined) {
+    // What is wrong with the settings is told by the step, which knows more of them.
+    if (step.container !== undefined && wantsContainer()) {
       const settings = readSettings()
+      const [{ wantedEngine }, { runInContainer }] = await Promise.all([
+        import('./container/engine.ts'),
+        import('./container/run-step.ts'),
+      ])
       const engine = wantedEngine(settings)
+      const { step: name, pathFlags } = step.container
       if (engine !== undefined) {
-        const { runInContainer } = await import('./container/run-step.ts')
-        const { step: name, pathFlags } = step.container
         process.exitCode = await runInContainer(engine, name, settings, pathFlags)
         return
       }
