@@ -100,7 +100,13 @@ export const CENTOS: RpmDistro = {
       attributes: ['%attr(0000,root,root) /etc/shadow'],
     },
     { name: 'glibc', repository: 'BaseOS', debs: GLIBC, requires: ['filesystem'] },
-    { name: 'bash', repository: 'BaseOS', debs: ['bash', 'dash', 'libtinfo6'], requires: ['glibc'] },
+    {
+      name: 'bash',
+      repository: 'BaseOS',
+      debs: ['bash', 'dash', 'libtinfo6'],
+      requires: ['glibc'],
+      provides: ['/bin/sh'],
+    },
     {
       name: 'coreutils',
       repository: 'BaseOS',

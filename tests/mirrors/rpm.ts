@@ -34,6 +34,7 @@ export interface MadeRpm {
   /** Lines for `%files`, as `%attr(0750,chrony,chrony) %dir /var/lib/chrony`. */
   readonly attributes?: readonly string[]
   readonly requires?: readonly string[]
+  readonly provides?: readonly string[]
   readonly conflicts?: readonly string[]
   /** Shell commands that are run when it is installed. */
   readonly post?: string
@@ -210,7 +211,7 @@ async function buildRpms(distro: RpmDistro, work: string): Promise<string[]> {
 }
 
 async function section(one: MadeRpm, tree: string): Promise<string[]> {
-  const { name, requires = [], conflicts = [], attributes = [], post } = one
+  const { name, requires = [], provides = [], conflicts = [], attributes = [], post } = one
   const { stdout } = await execa('find', [tree, '-mindepth', '1', '-printf', '%y %P\n'])
   const own = new Set(attributes.map((line) => line.replace(/^.* /, '')))
   const files = stdout
@@ -222,6 +223,7 @@ async function section(one: MadeRpm, tree: string): Promise<string[]> {
   return [
     ['', `%package -n ${name}`, `Summary: ${name}`, 'License: GPL-2.0-or-later', 'AutoReqProv: no'],
     requires.map((word) => `Requires: ${word}`),
+    provides.map((word) => `Provides: ${word}`),
     conflicts.map((word) => `Conflicts: ${word}`),
     [`%description -n ${name}`, 'Made for tests.'],
     post === undefined ? [] : [`%post -n ${name}`, post],
