@@ -18,6 +18,7 @@ export type ToolTarget =
   | 'dracut'
   | 'boot'
   | 'proof'
+  | 'remote-cache'
   | 'test'
   | `foreign-${ArchName}`
 
@@ -199,7 +200,7 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'skopeo',
     why: 'asks a registry for trees that others have built (REMOTE_CACHE)',
-    targets: ['test'],
+    targets: ['remote-cache', 'test'],
     packages: { apt: 'skopeo', dnf: 'skopeo', apk: 'skopeo' },
   },
   {

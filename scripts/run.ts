@@ -164,6 +164,8 @@ export interface Background {
   readonly kill: () => void
   /** Close its standard input, when that is a pipe. */
   readonly endInput: () => void
+  /** Write to its standard input, when that is a pipe; nothing when it has ended. */
+  readonly tell: (text: string) => void
   /** End it with what it started, and wait for that: a step cleans up when it is told to end. */
   readonly stop: () => Promise<void>
 }
@@ -191,6 +193,8 @@ export async function startBackground(
     buffer: false,
     reject: false,
   })
+  // A tool that has ended does not read any more.
+  child.stdin?.on('error', () => undefined)
   const exit = child.then((result) => result.exitCode ?? 1)
   return {
     exit,
@@ -204,7 +208,46 @@ export async function startBackground(
     endInput: () => {
       child.stdin?.end()
     },
+    tell: (text) => {
+      if (child.stdin?.writable === true) child.stdin.write(text)
+    },
   }
+}
+
+/** One side of a pipe. */
+export interface PipeEnd {
+  readonly argv: Argv
+  /** Added to the fixed environment of host tools; `whole`: our own environment, for a step of ours. */
+  readonly env: Readonly<Record<string, string>> | 'whole'
+}
+
+/**
+ * Let one tool read what another writes. Both say on the terminal what they have to say.
+ *
+ * @returns their exit statuses
+ */
+export async function connect(from: PipeEnd, to: PipeEnd): Promise<readonly [number, number]> {
+  const start = (
+    { argv, env }: PipeEnd,
+    stdio: ['ignore', 'pipe', 'inherit'] | [Readable, 'inherit', 'inherit'],
+  ) => {
+    const [tool, ...rest] = checked(argv)
+    return spawn(tool, rest, { stdio, ...(env === 'whole' ? {} : { env: toolEnvironment(env) }) })
+  }
+  const writer = start(from, ['ignore', 'pipe', 'inherit'])
+  const reader = start(to, [writer.stdout as Readable, 'inherit', 'inherit'])
+  // Only the reader has it now: the writer is told when nobody reads any more.
+  writer.stdout?.destroy()
+  const [first, second] = await Promise.all([writer, reader].map(statusOf))
+  return [first ?? 1, second ?? 1]
+}
+
+function statusOf(child: ReturnType<typeof spawn>): Promise<number> {
+  return new Promise((resolve, reject) => {
+    child.once('error', reject).once('exit', (status) => {
+      resolve(status ?? 1)
+    })
+  })
 }
 
 /**

@@ -41,6 +41,15 @@ export interface SourceRootfs {
   readonly isEdited: boolean
 }
 
+/** Folder of the rootfs to pack: the one given, else ROOTFS_DIR, else the one of DISTRO in the workspace. */
+export function sourceFolder(
+  settings: Pick<Settings, 'ROOTFS_DIR' | 'DISTRO'>,
+  workspace: Pick<Workspace, 'rootfsDest'>,
+  given: string | undefined,
+): string {
+  return given ?? (settings.ROOTFS_DIR || join(workspace.rootfsDest, `${settings.DISTRO}_rootfs`))
+}
+
 /**
  * Read the rootfs to pack: the folder given, else ROOTFS_DIR, else the one of DISTRO in the workspace.
  *
@@ -51,7 +60,7 @@ export async function openRootfs(
   workspace: Workspace,
   given: string | undefined,
 ): Promise<SourceRootfs> {
-  const folder = given ?? (settings.ROOTFS_DIR || join(workspace.rootfsDest, `${settings.DISTRO}_rootfs`))
+  const folder = sourceFolder(settings, workspace, given)
   if (!existsSync(folder) || !statSync(folder).isDirectory()) {
     throw new BuildError('E_INPUT', `${folder}: no such rootfs`, {
       hint: `make ${guestWords(settings)} rootfs    builds it`,

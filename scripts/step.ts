@@ -2,7 +2,7 @@
 import minimist from 'minimist'
 
 import { wantedEngine } from './container/engine.ts'
-import type { ContainerStep } from './container/run-step.ts'
+import type { ContainerStep } from './container/privileges.ts'
 import { BuildError, errnoOf } from './errors.ts'
 import { reportError } from './log.ts'
 import { USER_NAMESPACE, isRoot, missingIds, namespaceError, namespaceFacts } from './namespace.ts'
@@ -30,6 +30,10 @@ export interface Step {
     readonly step: ContainerStep
     /** Flags whose value is a path. */
     readonly pathFlags: readonly string[]
+    /** What is no flag is a path too. */
+    readonly positionalPaths: boolean
+    /** Flags that ask for something no container is needed for. */
+    readonly outside?: readonly string[]
   }
   readonly main: (given: StepArguments) => Promise<void>
 }
@@ -44,13 +48,14 @@ export async function runStep(step: Step, argv: readonly string[] = process.argv
       process.stdout.write(`${step.usage.trim()}\n`)
       return
     }
-    if (step.container !== undefined) {
+    const outside = step.container?.outside ?? []
+    const isOutside = outside.some((flag) => given.has(flag) || typeof given.text(flag) === 'string')
+    if (step.container !== undefined && !isOutside) {
       const settings = readSettings()
       const engine = wantedEngine(settings)
       if (engine !== undefined) {
         const { runInContainer } = await import('./container/run-step.ts')
-        const { step: name, pathFlags } = step.container
-        process.exitCode = await runInContainer(engine, name, settings, pathFlags)
+        process.exitCode = await runInContainer(engine, step, settings, given)
         return
       }
     }
