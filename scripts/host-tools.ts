@@ -78,6 +78,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'gcc', dnf: 'gcc', apk: 'gcc' },
   },
   {
+    tool: 'mount',
+    why: 'mounts the memory that a rootfs is made in, where no other program sees it',
+    targets: ['rootfs'],
+    packages: { apt: 'mount', dnf: 'util-linux', apk: 'mount' },
+  },
+  {
     tool: 'unshare',
     why: 'keeps mounts and processes of a build apart from the host',
     targets: ['rootfs', 'image', 'initrd'],
