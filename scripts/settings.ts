@@ -224,3 +224,10 @@ export const PROCESS_OUTSIDE = 'OSBUILDER_PROCESS'
 export function processOutside(): string | undefined {
   return process.env[PROCESS_OUTSIDE]
 }
+
+/** True when a container may have been asked for; asked before the settings are checked. */
+export function wantsContainer(): boolean {
+  return [process.env['USE_DOCKER'], process.env['USE_PODMAN']].some((text) =>
+    YES.has((text ?? '').toLowerCase()),
+  )
+}

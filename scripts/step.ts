@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import minimist from 'minimist'
 
-import { wantedEngine } from './container/engine.ts'
 import type { ContainerStep } from './container/privileges.ts'
 import { BuildError, errnoOf } from './errors.ts'
 import { reportError } from './log.ts'
 import { USER_NAMESPACE, isRoot, missingIds, namespaceError, namespaceFacts } from './namespace.ts'
-import { readSettings } from './settings.ts'
+import { readSettings, wantsContainer } from './settings.ts'
 import { cleanUpOnSignals } from './temporary.ts'
 
 export interface StepArguments {
@@ -50,11 +49,15 @@ export async function runStep(step: Step, argv: readonly string[] = process.argv
     }
     const outside = step.container?.outside ?? []
     const isOutside = outside.some((flag) => given.has(flag) || typeof given.text(flag) === 'string')
-    if (step.container !== undefined && !isOutside) {
+    // What is wrong with the settings is told by the step, which knows more of them.
+    if (step.container !== undefined && !isOutside && wantsContainer()) {
       const settings = readSettings()
+      const [{ wantedEngine }, { runInContainer }] = await Promise.all([
+        import('./container/engine.ts'),
+        import('./container/run-step.ts'),
+      ])
       const engine = wantedEngine(settings)
       if (engine !== undefined) {
-        const { runInContainer } = await import('./container/run-step.ts')
         process.exitCode = await runInContainer(engine, step, settings, given)
         return
       }
@@ -112,11 +115,14 @@ async function inUserNamespace(): Promise<number> {
   const problem = missingIds(facts)
   if (problem !== undefined) throw problem
   try {
+    // Without ids first: where namespaces are forbidden, unshare --map-auto ends and leaves the process that
+    // was to map them waiting for ever, with our pipe in its hands.
+    await capture(['unshare', '--user', '--', 'true'])
     await capture([...USER_NAMESPACE, 'true'])
   } catch (error) {
     const said =
       error instanceof BuildError ? error.because.filter((line) => !line.startsWith('command:')) : []
-    throw namespaceError(facts, said.join(' ') || String(error))
+    throw namespaceError(facts, said.join(' ') || (error instanceof Error ? error.message : String(error)))
   }
   const command = [
     'setpriv',

@@ -4,12 +4,10 @@ import { join } from 'node:path'
 
 import { BuildError } from '../errors.ts'
 import { note } from '../log.ts'
-import { readManifest, readState } from '../manifest.ts'
 import { BUILD_ROOT, PROJECT_ROOT } from '../paths.ts'
 import { capture, connect, startBackground } from '../run.ts'
 import type { Background } from '../run.ts'
 import { runtimeFiles } from '../runtime-files.ts'
-import { listTree } from '../tree-stamp.ts'
 import { markerOf } from '../workspace.ts'
 import type { Workspace } from '../workspace.ts'
 import { BUILDER_NODE } from './builder-image.ts'
@@ -28,7 +26,8 @@ const STALE_MINUTES = 24 * 60
 /** How long an engine may take to start a container, or to end one. Unit: ms. */
 const PATIENCE_MS = 60_000
 
-const TRAVEL = [process.execPath, join(BUILD_ROOT, 'scripts/container/travel.js')]
+const SCRIPT = join(BUILD_ROOT, 'scripts/container/travel.js')
+const TRAVEL = [process.execPath, SCRIPT]
 
 /** First process of the container: it has nothing to do but to end with us. */
 const HOLD = `trap 'exit 0' TERM INT; ${UNTIL_GONE}`
@@ -122,14 +121,16 @@ async function isAlive({ engine, container }: Job): Promise<boolean> {
   }
 }
 
+/** Tell the container what is known here of the rootfs that it got: that we built it, and whether it was edited. */
+async function adopt(job: Job, source: string): Promise<void> {
+  const known = await capture([...TRAVEL, '-q', source])
+  if (known === 'foreign') return
+  const words = [BUILDER_NODE, SCRIPT, '-a', source, ...(known === 'edited' ? ['-e'] : [])]
+  await capture(inside(job, [], words), { env: job.engine.env })
+}
+
 async function doStep(job: Job, places: Places): Promise<number> {
-  const { source } = places
-  if (source !== undefined && readState(source) !== undefined && readManifest(source) !== undefined) {
-    const isEdited = readState(source)?.stamp !== listTree(source).stamp
-    const script = join(BUILD_ROOT, 'scripts/container/travel.js')
-    const words = [BUILDER_NODE, script, '-a', source, ...(isEdited ? ['-e'] : [])]
-    await capture(inside(job, [], words), { env: job.engine.env })
-  }
+  if (places.source !== undefined) await adopt(job, places.source)
   const words = ['bash', '--norc', '-c', DO_STEP, 'osbuilder', places.cacheDir, PROJECT_ROOT]
   const child = await startBackground(inside(job, [], [...words, BUILDER_NODE, ...places.argv]), {
     env: job.engine.env,
