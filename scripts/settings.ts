@@ -227,7 +227,6 @@ export function processOutside(): string | undefined {
 
 /** True when a container may have been asked for; asked before the settings are checked. */
 export function wantsContainer(): boolean {
-  return [process.env['USE_DOCKER'], process.env['USE_PODMAN']].some((text) =>
-    YES.has((text ?? '').toLowerCase()),
-  )
+  const switches = [process.env['USE_DOCKER'], process.env['USE_PODMAN']]
+  return (process.env['BUILDER'] ?? '') !== '' || switches.some((text) => YES.has((text ?? '').toLowerCase()))
 }

@@ -19,12 +19,15 @@ import type { Workspace } from './workspace.ts'
 /** Settings that decide which rootfs is packed and what is asked of it. */
 export const SOURCE_SETTINGS = ['AGENT_BIN', 'AGENT_INIT', 'ARCH', 'SKIP_ROOTFS_CHECK'] as const
 
-/** The settings that decide the bytes: what is only checked does not change what is packed. */
-export function withoutChecks<Chosen extends { readonly SKIP_ROOTFS_CHECK: boolean }>(
+/**
+ * The settings that decide the bytes: what is only checked does not change what is packed, nor does it
+ * whether the machine that packs is called the host.
+ */
+export function withoutChecks<Chosen extends Pick<Settings, 'ARCH' | 'SKIP_ROOTFS_CHECK'>>(
   chosen: Chosen,
 ): Omit<Chosen, 'SKIP_ROOTFS_CHECK'> {
   const { SKIP_ROOTFS_CHECK: _, ...rest } = chosen
-  return rest
+  return { ...rest, ARCH: chosen.ARCH === 'host' ? hostArch() : chosen.ARCH }
 }
 
 /** A rootfs as a packer sees it. */

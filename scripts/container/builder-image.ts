@@ -130,7 +130,8 @@ async function hasImage(engine: Engine, name: string): Promise<boolean> {
   return found !== ''
 }
 
+/** By their names alone: a proxy may have a password, which is not for the list of processes. */
 function proxyArguments(engine: Engine): string[] {
   const names = ['http_proxy', 'https_proxy', 'no_proxy'].filter((name) => engine.env[name] !== undefined)
-  return names.flatMap((name) => ['--build-arg', `${name}=${String(engine.env[name])}`])
+  return names.flatMap((name) => ['--build-arg', name])
 }

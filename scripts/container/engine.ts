@@ -27,7 +27,7 @@ export interface Engine {
   readonly isApart: boolean
 }
 
-/** How long an engine may take to asked. Unit: ms. */
+/** How long an engine may take to answer. Unit: ms. */
 const ANSWER_MS = 30_000
 
 /** What a machine is called by the engines. Source: GOARCH, and uname -m. */
@@ -36,12 +36,22 @@ const ARCH_OF: Readonly<Record<string, ArchName>> = {
   ...{ ppc64le: 'ppc64le', s390x: 's390x' },
 }
 
-/** The engine that the settings ask for. Docker wins, as upstream. */
-export function wantedEngine(settings: Pick<Settings, 'USE_DOCKER' | 'USE_PODMAN'>): EngineName | undefined {
+/**
+ * The engine that the settings ask for. Docker wins, as upstream.
+ *
+ * @throws BuildError E_CONFIG when they say where it is, but not that it is to be used
+ */
+export function wantedEngine(
+  settings: Pick<Settings, 'USE_DOCKER' | 'USE_PODMAN' | 'BUILDER'>,
+): EngineName | undefined {
   if (settings.USE_DOCKER && settings.USE_PODMAN)
     note('USE_DOCKER and USE_PODMAN are both set: docker is used')
   if (settings.USE_DOCKER) return 'docker'
-  return settings.USE_PODMAN ? 'podman' : undefined
+  if (settings.USE_PODMAN) return 'podman'
+  if (settings.BUILDER === '') return undefined
+  throw new BuildError('E_CONFIG', `BUILDER=${settings.BUILDER}: names an engine, and none is to be used`, {
+    hint: 'add USE_DOCKER=yes or USE_PODMAN=yes, or leave BUILDER out',
+  })
 }
 
 /** Where BUILDER says that the engine for this guest is; empty when it says nothing. */
@@ -148,7 +158,7 @@ function parts(text: string): string[] {
   return space < 0 ? [text] : [text.slice(0, space), text.slice(space + 1).trim()]
 }
 
-/** Who is asked, and which setting is to be told of when there is no asked. */
+/** Who is asked, and which setting is to be told of when there is no answer. */
 interface Asked {
   readonly setting: string
   readonly name: EngineName

@@ -2,8 +2,9 @@
 import { existsSync } from 'node:fs'
 import { dirname, isAbsolute, resolve } from 'node:path'
 
+import type { ArchName } from '../arch.ts'
 import { PROJECT_ROOT } from '../paths.ts'
-import { PROCESS_OUTSIDE, givenSettings } from '../settings.ts'
+import { PROCESS_OUTSIDE, givenSettings, hostArch } from '../settings.ts'
 import type { Settings } from '../settings.ts'
 import { SETTINGS } from '../settings-table.ts'
 import type { SettingName, SettingRow } from '../settings-table.ts'
@@ -129,10 +130,12 @@ export function mountsOf({ inputs, source, outputs, cacheDir }: Places): string[
  * Every setting that was given, as it was given, but with paths as they are on the host; inside there is
  * no engine to ask for another container.
  *
+ * @param machine architecture of the engine's machine, when it is one we know
  * @param epochSeconds the one clock, which a container without the project's history cannot find out
  */
 export function environmentOf(
   settings: Settings,
+  machine: ArchName | undefined,
   epochSeconds: number | undefined,
 ): Readonly<Record<string, string>> {
   const given = Object.entries(givenSettings()).map(([name, text]): [string, string] => {
@@ -142,6 +145,8 @@ export function environmentOf(
   return {
     ...Object.fromEntries(given),
     ...(epochSeconds === undefined ? {} : { SOURCE_DATE_EPOCH: String(epochSeconds) }),
+    // What is the host to the caller is not to an engine on another machine.
+    ...(settings.ARCH === 'host' && machine !== hostArch() ? { ARCH: hostArch() } : {}),
     USE_DOCKER: 'no',
     USE_PODMAN: 'no',
     BUILDER: '',

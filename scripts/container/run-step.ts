@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import type { ArchName } from '../arch.ts'
 import { epochSeconds } from '../epoch.ts'
 import { BuildError } from '../errors.ts'
 import type { ToolTarget } from '../host-tools.ts'
@@ -40,7 +41,12 @@ export async function runInContainer(
   const places = placesOf(step, settings, workspace, given)
   removeLeftovers(workspace)
   const kind = step.container.step
-  const image = await builderImage(engine, settings, workspace, targetsOf(kind, settings))
+  const image = await builderImage(
+    engine,
+    settings,
+    workspace,
+    targetsOf(kind, settings, engine.arch ?? hostArch()),
+  )
   // From here on a signal ends the container, and that ends us.
   for (const signal of SIGNALS) process.removeAllListeners(signal)
   const clock = await epochSeconds(settings, () => -1)
@@ -49,7 +55,7 @@ export async function runInContainer(
     image,
     container: `osbuilder-${kind}-${String(process.pid)}-${String(Date.now())}`,
     step: kind,
-    environment: environmentOf(settings, clock < 0 ? undefined : clock),
+    environment: environmentOf(settings, engine.arch, clock < 0 ? undefined : clock),
     settings,
   }
   if (engine.isApart) return runApart(job, places, workspace)
@@ -70,15 +76,24 @@ function isMovable(step: Step): step is MovableStep {
   return step.container !== undefined
 }
 
-/** What the builder of a step has, beside the tools of all steps: those of some settings. */
-export function targetsOf(step: ContainerStep, settings: Settings): ToolTarget[] {
+/**
+ * What the builder of a step has: the tools of all steps, and those of some settings.
+ *
+ * @param machine architecture of the engine's machine, where a guest may be a foreign one
+ */
+export function targetsOf(
+  step: ContainerStep,
+  settings: Pick<Settings, 'ARCH' | 'BUILD_METHOD' | 'REMOTE_CACHE'>,
+  machine: ArchName,
+): ToolTarget[] {
   const arch = settings.ARCH === 'host' ? hostArch() : settings.ARCH
-  const foreign: ToolTarget[] = arch === hostArch() ? [] : [`foreign-${arch}`]
+  const foreign: ToolTarget[] = arch === machine ? [] : [`foreign-${arch}`]
   if (step === 'kernel') return ['kernel', ...foreign]
   return [
     ...(['rootfs', 'image', 'xfs', 'squashfs', 'signing', 'initrd'] as const),
     ...(settings.BUILD_METHOD === 'dracut' ? (['dracut'] as const) : []),
     ...(settings.REMOTE_CACHE === '' ? [] : (['remote-cache'] as const)),
-    ...foreign,
+    // A packer runs nothing of the guest, and packs all of them alike.
+    ...(step === 'rootfs' ? foreign : []),
   ]
 }

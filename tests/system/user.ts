@@ -34,12 +34,15 @@ export function make(target: string, variables: Variables): Ended {
   return { status: status ?? 1, stdout, said: `${stdout}${stderr}` }
 }
 
-/** As make, while the test's own server answers. */
-export function makeAsync(target: string, variables: Variables): Promise<Ended> {
+/** As make, while the test's own server answers; behind a command that starts it when one is given. */
+export function makeAsync(
+  target: string,
+  variables: Variables,
+  within: readonly string[] = [],
+): Promise<Ended> {
   const words = Object.entries(variables).map(([name, value]) => `${name}=${value}`)
-  return ended(
-    spawn('make', [...words, target], { cwd: PROJECT, stdio: ['ignore', 'pipe', 'pipe'], env: BARE }),
-  )
+  const [tool = 'make', ...rest] = [...within, 'make', ...words, target]
+  return ended(spawn(tool, rest, { cwd: PROJECT, stdio: ['ignore', 'pipe', 'pipe'], env: BARE }))
 }
 
 /** Steps by their short names. */
@@ -56,9 +59,16 @@ const STEPS = {
 
 export type StepName = keyof typeof STEPS
 
-/** Start a step by hand, with these variables in its environment. Without `wait` it goes on alone. */
-export function startStep(name: StepName, variables: Variables, flags: readonly string[] = []): ChildProcess {
-  return spawn(process.execPath, [join(PROJECT, 'build', STEPS[name]), ...flags], {
+/** Start a step by hand, with these variables in its environment, behind a command when one is given. */
+export function startStep(
+  name: StepName,
+  variables: Variables,
+  flags: readonly string[] = [],
+  within: readonly string[] = [],
+): ChildProcess {
+  const script = join(PROJECT, 'build', STEPS[name])
+  const [tool = '', ...rest] = [...within, process.execPath, script, ...flags]
+  return spawn(tool, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...BARE, ...variables },
   })
