@@ -198,6 +198,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'runc', dnf: 'runc', apk: 'runc' },
   },
   {
+    tool: 'ip',
+    why: 'lays the wires to the engines of the tests that are elsewhere (BUILDER)',
+    targets: ['test'],
+    packages: { apt: 'iproute2', dnf: 'iproute', apk: 'iproute2' },
+  },
+  {
     tool: 'docker-registry',
     why: 'is the registry of the tests, on this host alone',
     targets: ['test'],

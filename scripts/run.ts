@@ -105,7 +105,7 @@ function sinks(
 export async function capture(
   argv: Argv,
   options: Pick<RunOptions, 'cwd' | 'env' | 'timeoutMs'> & {
-    readonly input?: string
+    readonly input?: string | Readable
     /** File that the tool reads on stdin. */
     readonly inputFile?: string
     /** Return what the tool said even when its status is not 0. */
@@ -127,8 +127,12 @@ export async function capture(
     )
     // A tool that does not read its input to the end is judged by its status.
     child.stdin?.on('error', () => undefined)
-    if (options.inputFile === undefined) child.stdin?.end(options.input)
-    else if (child.stdin !== null) createReadStream(options.inputFile).on('error', reject).pipe(child.stdin)
+    const input =
+      options.inputFile === undefined
+        ? options.input
+        : createReadStream(options.inputFile).on('error', reject)
+    if (input === undefined || typeof input === 'string') child.stdin?.end(input)
+    else if (child.stdin !== null) input.pipe(child.stdin)
   })
 }
 
@@ -221,31 +225,39 @@ export interface PipeEnd {
   readonly env: Readonly<Record<string, string>> | 'whole'
 }
 
-/**
- * Let one tool read what another writes. Both say on the terminal what they have to say.
- *
- * @returns their exit statuses
- */
-export async function connect(from: PipeEnd, to: PipeEnd): Promise<readonly [number, number]> {
+export interface EndOfPipe {
+  readonly status: number
+  /** The last of what it said on stderr. */
+  readonly said: string
+}
+
+/** Let one tool read what another writes. Returns how they ended, the writer first. */
+export async function connect(from: PipeEnd, to: PipeEnd): Promise<readonly [EndOfPipe, EndOfPipe]> {
   const start = (
     { argv, env }: PipeEnd,
-    stdio: ['ignore', 'pipe', 'inherit'] | [Readable, 'inherit', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'] | [Readable, 'inherit', 'pipe'],
   ) => {
     const [tool, ...rest] = checked(argv)
     return spawn(tool, rest, { stdio, ...(env === 'whole' ? {} : { env: toolEnvironment(env) }) })
   }
-  const writer = start(from, ['ignore', 'pipe', 'inherit'])
-  const reader = start(to, [writer.stdout as Readable, 'inherit', 'inherit'])
+  const writer = start(from, ['ignore', 'pipe', 'pipe'])
+  const reader = start(to, [writer.stdout as Readable, 'inherit', 'pipe'])
   // Only the reader has it now: the writer is told when nobody reads any more.
   writer.stdout?.destroy()
-  const [first, second] = await Promise.all([writer, reader].map(statusOf))
-  return [first ?? 1, second ?? 1]
+  return Promise.all([endOf(writer), endOf(reader)])
 }
 
-function statusOf(child: ReturnType<typeof spawn>): Promise<number> {
+/** Most of what a tool said that is kept. Unit: characters. */
+const KEPT_WORDS = 65536
+
+function endOf(child: ReturnType<typeof spawn>): Promise<EndOfPipe> {
+  let said = ''
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+    said = `${said}${chunk}`.slice(-KEPT_WORDS)
+  })
   return new Promise((resolve, reject) => {
-    child.once('error', reject).once('exit', (status) => {
-      resolve(status ?? 1)
+    child.once('error', reject).once('close', (status) => {
+      resolve({ status: status ?? 1, said })
     })
   })
 }
@@ -312,14 +324,18 @@ function baseOptions(options: RunOptions): {
 }
 
 function commandError(argv: Argv, error: unknown, tail: readonly string[]): BuildError {
-  // The second is how tar says it.
-  const full = tail.find((line) => /No space left on device|Wrote only \d+ of \d+ bytes/.test(line))
+  const full = fullLine(tail)
   if (full !== undefined) return fullError(full, error)
   const reason = reasonOf(error)
   return new BuildError('E_COMMAND', `${String(argv[0])} ${reason}`, {
     because: [`command: ${shorten(quote(argv))}`, ...tail],
     cause: error,
   })
+}
+
+/** The line of a tool's output that says that the disk is full. The second is how tar says it. */
+export function fullLine(lines: readonly string[]): string | undefined {
+  return lines.find((line) => /No space left on device|Wrote only \d+ of \d+ bytes/.test(line))
 }
 
 /** The error for a disk without space, whoever noticed it. */

@@ -5,15 +5,15 @@ import { join } from 'node:path'
 import { BuildError } from '../errors.ts'
 import { note } from '../log.ts'
 import { BUILD_ROOT, PROJECT_ROOT } from '../paths.ts'
-import { capture, connect, startBackground } from '../run.ts'
-import type { Background } from '../run.ts'
+import { capture, connect, fullLine, lastLines, startBackground } from '../run.ts'
+import type { Background, EndOfPipe } from '../run.ts'
 import { runtimeFiles } from '../runtime-files.ts'
 import { markerOf } from '../workspace.ts'
 import type { Workspace } from '../workspace.ts'
 import { BUILDER_NODE } from './builder-image.ts'
 import { UNTIL_GONE, removeContainer, startContainer } from './container.ts'
 import type { Job } from './container.ts'
-import { endedEarly } from './engine.ts'
+import { at, endedEarly } from './engine.ts'
 import { isBelow } from './places.ts'
 import type { Places } from './places.ts'
 
@@ -52,6 +52,9 @@ export async function runApart(job: Job, places: Places, workspace: Workspace): 
     const status = await doStep(job, places)
     await fetchAll(job, places, workspace, status === 0)
     return status
+  } catch (error) {
+    if (error instanceof Told) return error.status
+    throw error
   } finally {
     holder.endInput()
     await Promise.race([holder.exit, new Promise((resolve) => setTimeout(resolve, PATIENCE_MS).unref())])
@@ -94,6 +97,17 @@ async function sendAll(job: Job, places: Places, workspace: Workspace): Promise<
   await send(job, ['-s', ...folders])
 }
 
+/** A step of ours that moves files has failed, and has said why. */
+class Told extends Error {
+  readonly status: number
+
+  constructor({ status, said }: EndOfPipe) {
+    super('told already')
+    this.status = status
+    process.stderr.write(said)
+  }
+}
+
 async function send(job: Job, words: readonly string[]): Promise<void> {
   const unpack = ['tar', '--extract', '--directory', '/', '--numeric-owner', '--preserve-permissions']
   const attributes = ['--xattrs', '--xattrs-include=*', '--no-overwrite-dir']
@@ -101,14 +115,23 @@ async function send(job: Job, words: readonly string[]): Promise<void> {
     { argv: [...TRAVEL, ...words], env: 'whole' },
     { argv: inside(job, ['--interactive'], [...unpack, ...attributes]), env: job.engine.env },
   )
-  if (sent === 0 && unpacked === 0) return
-  throw await failure(job, 'what the step needs did not arrive in the container')
+  if (sent.status === 0 && unpacked.status === 0) return
+  if (!(await isAlive(job))) throw await endedEarly(job.engine, job.container)
+  // When the reader has failed, all that the writer knows is that nobody reads.
+  if (unpacked.status === 0) throw new Told(sent)
+  throw transferError(job, 'what the step needs did not arrive in the container', unpacked)
 }
 
-/** The error for a transfer that failed: the engine, the container, or what is said already. */
-async function failure(job: Job, what: string): Promise<BuildError> {
-  if (await isAlive(job)) return new BuildError('E_COMMAND', what, { hint: 'the reason is told above' })
-  return endedEarly(job.engine, job.container)
+/** The error for a tar in the container that failed. */
+function transferError({ engine }: Job, what: string, { said }: EndOfPipe): BuildError {
+  const because = lastLines(said)
+  const full = fullLine(because)
+  if (full === undefined)
+    return new BuildError('E_COMMAND', what, { because, hint: 'run the same command again' })
+  return new BuildError('E_FULL', `no space left on the machine of ${engine.name}${at(engine.place)}`, {
+    because: [full],
+    hint: `free some space there, such as with: ${engine.name} system prune`,
+  })
 }
 
 async function isAlive({ engine, container }: Job): Promise<boolean> {
@@ -159,7 +182,10 @@ async function fetchAll(job: Job, places: Places, workspace: Workspace, isMade: 
       { argv: inside(job, [], argv), env: job.engine.env },
       { argv: [...TRAVEL, '-r', folder, ...packed], env: 'whole' },
     )
-    if (received !== 0 || sent !== 0) throw await failure(job, 'what the container made was not taken')
+    if (received.status === 0 && sent.status === 0) continue
+    if (!(await isAlive(job))) throw await endedEarly(job.engine, job.container)
+    if (received.status !== 0) throw new Told(received)
+    throw transferError(job, 'what the container made did not leave it', sent)
   }
 }
 

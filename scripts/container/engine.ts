@@ -112,6 +112,8 @@ async function refuseOther(name: EngineName, env: Engine['env']): Promise<void> 
 async function openDocker(asked: Asked, argv: readonly string[]): Promise<Engine> {
   const format = '{{.Architecture}} {{json .SecurityOptions}}'
   const [arch = '', security = ''] = parts(await ask(asked, [...argv, 'info', '--format', format]))
+  // Of what is no engine, such as a proxy on the way, `info` tells nothing and is content; this fails.
+  if (arch === '') await ask(asked, [...argv, 'version', '--format', '{{.Server.Version}}'])
   const host =
     asked.env['DOCKER_HOST'] ??
     (await ask(asked, [...argv, 'context', 'inspect', '--format', '{{.Endpoints.docker.Host}}']))

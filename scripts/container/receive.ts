@@ -11,13 +11,12 @@ import {
 import { basename, join } from 'node:path'
 
 import { fingerprint } from '../digest.ts'
-import { BuildError } from '../errors.ts'
 import { protectEdits, refuseForeignFolder } from '../guard.ts'
 import { withLock } from '../lock.ts'
 import { report } from '../log.ts'
 import { isCurrent, listingPath, outputStamp, readManifest, readState, writeManifest } from '../manifest.ts'
 import type { Manifest } from '../manifest.ts'
-import { startBackground } from '../run.ts'
+import { capture } from '../run.ts'
 import { discard, temporaryFor, withTemporary } from '../temporary.ts'
 import { listTree } from '../tree-stamp.ts'
 import type { Workspace } from '../workspace.ts'
@@ -42,14 +41,7 @@ export async function receive(
   try {
     mkdirSync(arrived)
     const flags = ['--numeric-owner', '--preserve-permissions', '--xattrs', '--xattrs-include=*']
-    const tar = await startBackground(['tar', '--extract', '--directory', arrived, ...flags], {
-      terminal: true,
-    })
-    if ((await tar.exit) !== 0) {
-      throw new BuildError('E_COMMAND', 'what the container made did not arrive whole', {
-        hint: `df -h ${folder}    when the disk is not full, run the same command again`,
-      })
-    }
+    await capture(['tar', '--extract', '--directory', arrived, ...flags], { input: process.stdin })
     keepLogs(join(arrived, basename(workspace.logDir)), workspace.logDir)
     await publish(workspace, arrived, folder, packed)
   } finally {

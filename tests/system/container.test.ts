@@ -21,6 +21,7 @@ import {
   removeScratch,
   startDockerd,
   traps,
+  until,
 } from './engines.ts'
 import { PROJECT, ended, makeAsync, startStep } from './user.ts'
 
@@ -198,13 +199,6 @@ interface HostConfig {
   readonly CapDrop: readonly string[]
   readonly Devices: readonly unknown[]
   readonly Privileged: boolean
-}
-
-/** Wait until something is so; at most half a minute. */
-async function until(isSo: () => boolean): Promise<void> {
-  for (let attempt = 0; attempt < 150 && !isSo(); attempt += 1) {
-    await new Promise((resolve) => setTimeout(resolve, 200))
-  }
 }
 
 /** Name of the container that runs, once there is one. */

@@ -2,8 +2,10 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import {
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readFileSync,
   readdirSync,
   realpathSync,
@@ -27,6 +29,8 @@ export const MARKER = '/usr/share/osbuilder-test-base'
 /** A place with mounts of its own, in which a command is started by what `enter` begins with. */
 export interface Room {
   readonly enter: readonly string[]
+  /** Process whose place it is. */
+  readonly pid: number
   readonly close: () => Promise<void>
 }
 
@@ -63,7 +67,7 @@ export async function openRoom(
   )
   // It forgets where it was started.
   const enter = ['nsenter', ...spaces, '--', 'env', '--chdir', PROJECT]
-  return { enter, close: () => endOf(child, 'SIGKILL') }
+  return { enter, pid, close: () => endOf(child, 'SIGKILL') }
 }
 
 /** Lines for openRoom that put the file `$1` in the place of every other word. */
@@ -131,7 +135,12 @@ export async function startDockerd(
     ...(options.tcp === undefined ? [] : ['--tls=false']),
     ...(options.flags ?? []),
   ]
-  const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: 'ignore' })
+  // One that was killed has left it, and its number may be another's by now.
+  rmSync(join(folder, 'pid'), { force: true })
+  const log = join(folder, 'dockerd.log')
+  const output = openSync(log, 'a')
+  const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', output, output] })
+  closeSync(output)
   for (let attempt = 0; attempt < 150; attempt += 1) {
     if (spawnSync('docker', ['-H', unix, 'version']).status === 0) {
       const ask = (...words: string[]): string =>
@@ -140,7 +149,7 @@ export async function startDockerd(
     }
     await new Promise((resolve) => setTimeout(resolve, 200))
   }
-  throw new Error('dockerd does not answer')
+  throw new Error(`dockerd does not answer: ${readFileSync(log, 'utf8').slice(-2000)}`)
 }
 
 /** A tar of a minimal Debian with MARKER in it; kept for a day. */
@@ -175,24 +184,33 @@ export function podmanStorage(folder: string): string {
   return file
 }
 
+/** What an id of this host is to the user who owns a tree. */
+export type IdMap = (id: number) => number
+
 /** Digest of a tree by what a packer sees of it. */
-export function contentDigest(folder: string): string {
-  const rows = readTree(folder).map(({ path, mode, uid, gid, mtimeSeconds, linkTarget, source }) =>
-    [path, mode, uid, gid, mtimeSeconds, linkTarget, typeof source === 'string' && sha256File(source)].join(
-      '\t',
-    ),
-  )
+export function contentDigest(folder: string, idOf: IdMap = (id) => id): string {
+  const rows = readTree(folder).map(({ path, mode, uid, gid, mtimeSeconds, linkTarget, source }) => {
+    const digest = typeof source === 'string' && sha256File(source)
+    return [path, mode, idOf(uid), idOf(gid), mtimeSeconds, linkTarget, digest].join('\t')
+  })
   return sha256(rows.join('\n'))
 }
 
 /** Digests of rootfs, image and initrd of a WORKDIR, short enough for a table. */
-export function digestsOf(workdir: string, distro: string): string[] {
+export function digestsOf(workdir: string, distro: string, idOf?: IdMap): string[] {
   const digests = [
-    contentDigest(join(workdir, `${distro}_rootfs`)),
+    contentDigest(join(workdir, `${distro}_rootfs`), idOf),
     sha256File(join(workdir, 'kata-containers.img')),
     sha256File(join(workdir, 'kata-containers-initrd.img')),
   ]
   return digests.map((digest) => digest.slice(0, 12))
+}
+
+/** Wait until something is so; at most half a minute. */
+export async function until(isSo: () => boolean): Promise<void> {
+  for (let attempt = 0; attempt < 150 && !isSo(); attempt += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 200))
+  }
 }
 
 /** What is half-made below a folder. */
