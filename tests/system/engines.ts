@@ -198,10 +198,10 @@ export function contentDigest(folder: string, idOf: IdMap = (id) => id): string 
 
 /** Digests of rootfs, image and initrd of a WORKDIR, short enough for a table. */
 export function digestsOf(workdir: string, distro: string, idOf?: IdMap): string[] {
+  const files = ['kata-containers.img', 'kata-containers-initrd.img'].map((name) => join(workdir, name))
   const digests = [
     contentDigest(join(workdir, `${distro}_rootfs`), idOf),
-    sha256File(join(workdir, 'kata-containers.img')),
-    sha256File(join(workdir, 'kata-containers-initrd.img')),
+    ...files.map((file) => (existsSync(file) ? sha256File(file) : 'none')),
   ]
   return digests.map((digest) => digest.slice(0, 12))
 }
