@@ -7,6 +7,7 @@ import type { Guest } from '../guest.ts'
 import type { InstalledPackage } from '../packages.ts'
 import { planApk } from './apk/apk.ts'
 import { planApt } from './apt-plan.ts'
+import { planDnf } from './dnf/dnf.ts'
 import { planFromHost } from './dracut-plan.ts'
 
 /** A base tree to be, whichever package manager makes it. */
@@ -38,7 +39,7 @@ export interface BasePlan {
    */
   readonly bootstrap: (targetDir: string, tarFile: string, options: BootstrapOptions) => Promise<void>
   /** The packages of such a tree, by its own database. */
-  readonly installed: (guest: Guest) => InstalledPackage[]
+  readonly installed: (guest: Guest) => InstalledPackage[] | Promise<InstalledPackage[]>
 }
 
 /** What names a base tree in the cache. */
@@ -69,9 +70,16 @@ export interface PlanRequest {
 /** Ask the mirror, as often as REFRESH says, and decide what the base tree is made of. */
 export async function planBase(settings: Settings, choice: Choice, cacheDir: string): Promise<BasePlan> {
   if (settings.BUILD_METHOD === 'dracut') return planFromHost(settings)
-  const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP }
+  const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP, selinux: settings.SELINUX }
   const packages = selectPackages(choice.distro, features)
   const extra = [...new Set(settings.EXTRA_PKGS)].filter((name) => !packages.includes(name))
   const request = { settings, choice, packages, extra, cacheDir }
-  return choice.distro.packageManager === 'apk' ? planApk(request) : planApt(request)
+  switch (choice.distro.packageManager) {
+    case 'apk':
+      return planApk(request)
+    case 'dnf':
+      return planDnf(request)
+    default:
+      return planApt(request)
+  }
 }

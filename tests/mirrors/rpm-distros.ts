@@ -105,6 +105,7 @@ export const CENTOS: RpmDistro = {
       repository: 'BaseOS',
       debs: ['bash', 'dash', 'libtinfo6'],
       requires: ['glibc'],
+      links: { 'usr/bin/sh': 'bash' },
       provides: ['/bin/sh'],
     },
     {

@@ -68,7 +68,7 @@ export interface RpmMirror extends Mirror {
 const KEPT = join(PROJECT, 'workdir', 'test-mirror')
 
 /** Raised when the way packages are made here changes. */
-const FORMAT = 1
+const FORMAT = 2
 
 /** Debian's programs for a guest of any rpm distro; what they need comes along. */
 const DEBS = [
@@ -135,7 +135,7 @@ async function make(distro: RpmDistro, folder: string): Promise<void> {
 
 /** A folder of files per package. */
 async function layTrees(distro: RpmDistro, work: string, pool: string): Promise<void> {
-  const named = new Set(distro.packages.flatMap(({ debs }) => (Array.isArray(debs) ? debs : [])))
+  const named = new Set(distro.packages.flatMap(({ debs = [] }) => (debs === 'rest' ? [] : debs)))
   const all = readdirSync(pool).map((file) => ({ file, deb: file.replace(/_.*$/, '') }))
   for (const { name, debs = [], files = {}, links = {}, folders = [] } of distro.packages) {
     const tree = join(work, 'trees', name)
@@ -171,8 +171,12 @@ async function layTrees(distro: RpmDistro, work: string, pool: string): Promise<
 
 /** One run of rpmbuild makes them all. Returns their paths. */
 async function buildRpms(distro: RpmDistro, work: string): Promise<string[]> {
+  // A folder with owner or mode of its own is in the package that says so, and in no other.
+  const special = new Set(
+    distro.packages.flatMap(({ attributes = [] }) => attributes.map((line) => line.replace(/^.* /, ''))),
+  )
   const sections = await Promise.all(
-    distro.packages.map((one) => section(one, join(work, 'trees', one.name))),
+    distro.packages.map((one) => section(one, join(work, 'trees', one.name), special)),
   )
   const spec = join(work, 'all.spec')
   writeFileSync(
@@ -210,15 +214,14 @@ async function buildRpms(distro: RpmDistro, work: string): Promise<string[]> {
     .map((path) => join(built, path))
 }
 
-async function section(one: MadeRpm, tree: string): Promise<string[]> {
+async function section(one: MadeRpm, tree: string, special: ReadonlySet<string>): Promise<string[]> {
   const { name, requires = [], provides = [], conflicts = [], attributes = [], post } = one
   const { stdout } = await execa('find', [tree, '-mindepth', '1', '-printf', '%y %P\n'])
-  const own = new Set(attributes.map((line) => line.replace(/^.* /, '')))
   const files = stdout
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => ({ isFolder: line.startsWith('d'), path: `/${line.slice(2)}` }))
-    .filter(({ path }) => !own.has(path))
+    .filter(({ path }) => !special.has(path))
     .map(({ isFolder, path }) => `${isFolder ? '%dir ' : ''}"${path}"`)
   return [
     ['', `%package -n ${name}`, `Summary: ${name}`, 'License: GPL-2.0-or-later', 'AutoReqProv: no'],
