@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, lstatSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, lstatSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -11,6 +11,7 @@ import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import {
   BASE,
   baseTar,
+  builderTar,
   digestsOf,
   endOf,
   halfMade,
@@ -56,27 +57,30 @@ t.test("by a user with root's docker: the same bytes, and they are the user's", 
 
 t.test("by a user with podman of his own: the same bytes, and they are the user's", async (t) => {
   const home = join(scratch, 'podman')
-  mkdirSync(join(home, 'runtime'), { recursive: true })
+  // Podman's sockets are below it, and with a long path podman ends only when it is written to.
+  const runtime = mkdtempSync(join(tmpdir(), 'o-'))
+  t.teardown(() => {
+    rmSync(runtime, { recursive: true, force: true })
+  })
+  mkdirSync(home)
+  execFileSync('chown', [NORMAL_USER, runtime])
   const env = {
     CONTAINERS_STORAGE_CONF: podmanStorage(join(home, 'containers')),
-    XDG_RUNTIME_DIR: join(home, 'runtime'),
+    XDG_RUNTIME_DIR: runtime,
     HOME: home,
   }
-  const builder = docker.ask('images', '--format', '{{.Repository}}:{{.Tag}}', 'osbuilder-builder')
-  const tar = join(home, 'builder.tar')
-  docker.ask('save', '--output', tar, builder)
   execFileSync('chown', ['-R', NORMAL_USER, home])
   const ids = ['--reuid', NORMAL_USER, '--regid', NORMAL_USER, '--init-groups']
   const podman = (...words: string[]): string => {
     const argv = [...ids, 'podman', '--runtime', 'runc', ...words]
     return execFileSync('setpriv', argv, { encoding: 'utf8', cwd: '/', env: { ...process.env, ...env } })
   }
-  podman('load', '--quiet', '--input', tar)
+  podman('load', '--quiet', '--input', builderTar(docker))
   await buildAsUser(t, 'podman', { USE_PODMAN: 'yes', DOCKER_RUNTIME: 'runc', ...env })
   t.equal(podman('ps', '--all', '--quiet').trim(), '', 'no container is left')
   podman('unshare', 'rm', '-rf', join(home, 'containers'))
-  // It ends the process that podman leaves to keep the user's namespace.
-  podman('system', 'migrate')
+  // What podman leaves to keep the user's namespace.
+  process.kill(Number(readFileSync(join(runtime, 'libpod', 'tmp', 'pause.pid'), 'utf8')))
 })
 
 /** Build all as a user, compare it with what root made, see whose it is, and clean up as that user. */

@@ -9,6 +9,7 @@ import {
   readFileSync,
   readdirSync,
   realpathSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
@@ -152,10 +153,13 @@ export async function startDockerd(
   throw new Error(`dockerd does not answer: ${readFileSync(log, 'utf8').slice(-2000)}`)
 }
 
-/** A tar of a minimal Debian with MARKER in it; kept for a day. */
+/** What is kept for a day, for all tests with engines. */
+const KEPT = join(PROJECT, 'workdir', 'test-base')
+
+/** A tar of a minimal Debian with MARKER in it. */
 export function baseTar(): string {
   const mirror = process.env['TEST_MIRROR'] ?? 'http://deb.debian.org/debian'
-  const folder = join(PROJECT, 'workdir', 'test-base')
+  const folder = KEPT
   const tar = join(
     folder,
     `bookworm-${sha256(mirror).slice(0, 8)}-${new Date().toISOString().slice(0, 10)}.tar`,
@@ -173,6 +177,34 @@ export function baseTar(): string {
     `deb ${mirror} bookworm main`,
   ])
   return tar
+}
+
+/** Names of the builder images of an engine. */
+export function builders(docker: Dockerd): string[] {
+  const said = docker.ask('images', '--format', '{{.Repository}}:{{.Tag}}', 'osbuilder-builder')
+  return said.split('\n').filter((name) => name !== '')
+}
+
+/**
+ * A tar of the builder image that an engine has made: it has the same name wherever it has the same
+ * content, so another engine need not make it again.
+ */
+export function builderTar(docker: Dockerd): string {
+  const [name = ''] = builders(docker)
+  const tar = join(KEPT, `${name.replace(':', '-')}.tar`)
+  if (existsSync(tar)) return tar
+  for (const old of readdirSync(KEPT)) if (old.startsWith('osbuilder-builder-')) rmSync(join(KEPT, old))
+  docker.ask('save', '--output', `${tar}.part`, name)
+  renameSync(`${tar}.part`, tar)
+  return tar
+}
+
+/** Give an engine the builder that a test before this one has kept; what is out of date it does not use. */
+export function loadBuilder(docker: Dockerd): void {
+  if (!existsSync(KEPT)) return
+  for (const tar of readdirSync(KEPT).filter((name) => /^osbuilder-builder-.*\.tar$/.test(name))) {
+    docker.ask('load', '--quiet', '--input', join(KEPT, tar))
+  }
 }
 
 /** A storage.conf for a podman of the test's own, for CONTAINERS_STORAGE_CONF. */
