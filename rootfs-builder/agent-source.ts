@@ -123,7 +123,12 @@ async function buildAgent(
   return { kind: 'built', folder: join(entry, INSTALLED), url, commit }
 }
 
-async function commitOf(url: string, version: string): Promise<string> {
+/**
+ * The commit that a version of a repository stands for; its newest one for the empty text.
+ *
+ * @throws BuildError E_INPUT when there is no such tag or branch
+ */
+export async function commitOf(url: string, version: string): Promise<string> {
   if (/^[0-9a-f]{40}$/.test(version)) return version
   const wanted = version === '' ? 'HEAD' : version
   // A tag that is an object of its own is listed a second time, as the commit it names.

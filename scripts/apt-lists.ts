@@ -82,16 +82,20 @@ function byHash(path: string, digest: string): string {
   return path.replace(/[^/]+$/, `by-hash/SHA256/${digest}`)
 }
 
-/** Paragraphs of a list, in its order. `file` ends as the list does, in .xz, .gz or neither. */
-export async function readPackageList(file: string): Promise<string[]> {
-  const text = (await unpacked(file)).toString('utf8')
+/**
+ * Paragraphs of a list, in its order.
+ *
+ * @param name tells by its ending, .xz, .gz or neither, how the file is compressed
+ */
+export async function readPackageList(file: string, name: string = file): Promise<string[]> {
+  const text = (await unpacked(file, name)).toString('utf8')
   return text.split(/\n\n+/).filter((paragraph) => paragraph.trim() !== '')
 }
 
-async function unpacked(file: string): Promise<Buffer> {
-  if (file.endsWith('.gz')) return gunzipSync(readFileSync(file))
-  if (!file.endsWith('.xz')) return readFileSync(file)
-  const plain = temporaryFor(file.replace(/\.xz$/, ''))
+async function unpacked(file: string, name: string): Promise<Buffer> {
+  if (name.endsWith('.gz')) return gunzipSync(readFileSync(file))
+  if (!name.endsWith('.xz')) return readFileSync(file)
+  const plain = temporaryFor(`${file}.unpacked`)
   try {
     await run(['xz', '--decompress', '--stdout', file], { stdoutFile: plain })
     return readFileSync(plain)

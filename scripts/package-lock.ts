@@ -54,7 +54,8 @@ export interface AskedGuest {
   readonly distro: string
   readonly release: string
   readonly arch: string
-  readonly manager: 'apt' | 'apk' | 'dnf'
+  /** Package manager: apt, apk or dnf. */
+  readonly manager: string
   readonly components: readonly string[]
   /** Repositories beside the distro's own. */
   readonly repositories: readonly string[]

@@ -38,10 +38,15 @@ export function isLayout(folder: string): boolean {
  * Write what makes the blobs a layout, and remove blobs that it does not name.
  *
  * @param files all of them, whose blobs are there
+ * @param missing digests of signed indexes that nobody has any more
  */
-export function writeLayout(folder: string, files: readonly VendoredFile[]): void {
+export function writeLayout(
+  folder: string,
+  files: readonly VendoredFile[],
+  missing: readonly string[],
+): void {
   mkdirSync(join(folder, 'blobs', 'sha256'), { recursive: true })
-  const config = writeBlob(folder, { format: 'osbuilder-vendor-1' }, CONFIG_TYPE)
+  const config = writeBlob(folder, { format: 'osbuilder-vendor-1', missing }, CONFIG_TYPE)
   const seen = new Set<string>()
   const layers = files
     .filter(({ title }) => !seen.has(title) && seen.add(title))
@@ -85,6 +90,16 @@ interface Named {
   readonly annotations?: Readonly<Record<string, unknown>>
 }
 
+interface Manifest {
+  readonly config?: Named
+  readonly layers?: readonly Named[]
+}
+
+function manifestOf(folder: string): Manifest {
+  const index = read(join(folder, 'index.json')) as { manifests?: readonly Named[] }
+  return read(checkedBlob(folder, index.manifests?.[0]?.digest)) as Manifest
+}
+
 /**
  * Path of a file that has no digest in the lock, by its name; undefined when it is not there.
  *
@@ -92,10 +107,15 @@ interface Named {
  */
 export function namedBlob(folder: string, title: string): string | undefined {
   if (!isLayout(folder)) return undefined
-  const index = read(join(folder, 'index.json')) as { manifests?: readonly Named[] }
-  const manifest = read(checkedBlob(folder, index.manifests?.[0]?.digest)) as { layers?: readonly Named[] }
-  const layer = manifest.layers?.find(({ annotations }) => annotations?.[TITLE] === title)
+  const layer = manifestOf(folder).layers?.find(({ annotations }) => annotations?.[TITLE] === title)
   return layer === undefined ? undefined : checkedBlob(folder, layer.digest)
+}
+
+/** Digests of signed indexes that could not be had when the folder was filled. */
+export function missingFiles(folder: string): readonly string[] {
+  if (!isLayout(folder)) return []
+  const config = read(checkedBlob(folder, manifestOf(folder).config?.digest)) as { missing?: unknown }
+  return Array.isArray(config.missing) ? config.missing.map(String) : []
 }
 
 function checkedBlob(folder: string, digest: unknown): string {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Json } from '../../scripts/digest.ts'
+import type { LockPlaces } from '../../scripts/locked-file.ts'
+import type { AskedGuest, LockedGuest, LockedIndex, LockedPackage } from '../../scripts/package-lock.ts'
 import type { Settings } from '../../scripts/settings.ts'
 import { selectPackages } from '../distro.ts'
 import type { Choice } from '../distros.ts'
@@ -8,6 +10,7 @@ import type { InstalledPackage } from '../packages.ts'
 import { planApk } from './apk/apk.ts'
 import { planApt } from './apt-plan.ts'
 import { planFromHost } from './dracut-plan.ts'
+import { lockedGuest } from './locked-guest.ts'
 
 /** A base tree to be, whichever package manager makes it. */
 export interface BasePlan {
@@ -39,6 +42,22 @@ export interface BasePlan {
   readonly bootstrap: (targetDir: string, tarFile: string, options: BootstrapOptions) => Promise<void>
   /** The packages of such a tree, by its own database. */
   readonly installed: (guest: Guest) => InstalledPackage[]
+  /** The packages of the lock that the tree is made of; absent without a lock. */
+  readonly locked?: readonly LockedPackage[]
+  /** All packages the tree would be made of, for a lock; absent where nothing can be locked, and with a lock. */
+  readonly resolve?: (options: { readonly logFile: string }) => Promise<Resolution>
+}
+
+/** Every package of a tree, with the signed indexes that name them. */
+export interface Resolution {
+  readonly indexes: readonly LockedIndex[]
+  readonly packages: readonly LockedPackage[]
+}
+
+/** What of a lock a tree is made of. */
+export interface LockedRequest {
+  readonly guest: LockedGuest
+  readonly places: LockPlaces
 }
 
 /** What names a base tree in the cache. */
@@ -64,14 +83,37 @@ export interface PlanRequest {
   readonly packages: readonly string[]
   readonly extra: readonly string[]
   readonly cacheDir: string
+  /** Its part of the lock: then no mirror is asked. */
+  readonly locked?: LockedRequest
 }
 
-/** Ask the mirror, as often as REFRESH says, and decide what the base tree is made of. */
+/**
+ * Decide what the base tree is made of: by the lock when there is one, else by what the mirror says, which
+ * is asked as often as REFRESH says.
+ *
+ * @throws BuildError E_CONFIG when the lock does not cover what is asked for
+ */
 export async function planBase(settings: Settings, choice: Choice, cacheDir: string): Promise<BasePlan> {
   if (settings.BUILD_METHOD === 'dracut') return planFromHost(settings)
+  const { packages, extra, asked } = askedGuest(settings, choice)
+  const locked = lockedGuest(settings, asked, cacheDir)
+  const request = { settings, choice, packages, extra, cacheDir, ...(locked === undefined ? {} : { locked }) }
+  return choice.distro.packageManager === 'apk' ? planApk(request) : planApt(request)
+}
+
+/** What a build asks for, as a lock names it. */
+export function askedGuest(
+  settings: Settings,
+  choice: Choice,
+): { readonly packages: readonly string[]; readonly extra: readonly string[]; readonly asked: AskedGuest } {
   const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP }
   const packages = selectPackages(choice.distro, features)
   const extra = [...new Set(settings.EXTRA_PKGS)].filter((name) => !packages.includes(name))
-  const request = { settings, choice, packages, extra, cacheDir }
-  return choice.distro.packageManager === 'apk' ? planApk(request) : planApt(request)
+  const { distro, release, arch } = choice
+  const asked: AskedGuest = {
+    ...{ distro: distro.name, release: release.name, arch, manager: distro.packageManager },
+    ...{ components: settings.REPO_COMPONENTS, repositories: settings.REPO_EXTRA },
+    ...{ asked: packages, extra },
+  }
+  return { packages, extra, asked }
 }
