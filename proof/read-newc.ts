@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { BuildError } from '../scripts/errors.ts'
-import type { EntryType, TreeEntry } from '../scripts/tree.ts'
+import { TYPE_OF_MODE } from '../scripts/tree.ts'
+import type { TreeEntry } from '../scripts/tree.ts'
 
 /** Header up to the name, and the place of its fields. Source: buffer-format.rst (kernel). */
 const HEADER_BYTES = 110
@@ -16,16 +17,6 @@ const FIELDS = {
   minor: 10,
   nameBytes: 11,
 } as const
-
-const TYPES = new Map<number, EntryType>([
-  [0o100000, 'file'],
-  [0o040000, 'directory'],
-  [0o120000, 'symlink'],
-  [0o020000, 'character-device'],
-  [0o060000, 'block-device'],
-  [0o010000, 'fifo'],
-  [0o140000, 'socket'],
-])
 
 const align4 = (offset: number): number => (offset + 3) & ~3
 
@@ -50,7 +41,7 @@ export function readNewc(archive: Buffer, name: string): TreeEntry[] {
     if (!Number.isFinite(nameEnd + size) || start + size > archive.length) throw broken(name, at)
     if (path === 'TRAILER!!!') return withLinkedContent(entries)
     const mode = field(FIELDS.mode)
-    const type = TYPES.get(mode & 0o170000)
+    const type = TYPE_OF_MODE.get(mode & 0o170000)
     if (type === undefined) throw broken(name, at)
     const content = archive.subarray(start, start + size)
     entries.push({

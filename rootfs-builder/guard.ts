@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 
@@ -38,6 +38,7 @@ export function refuseForeignFolder(output: string): void {
  * The entries of a rootfs that we built and nobody changed since; undefined when there is none.
  *
  * @throws BuildError E_INPUT when a rebuild would lose what the user changed in the rootfs
+ * @throws Error EACCES when the rootfs is not the caller's to change
  */
 export function protectEdits(output: string): readonly TreeEntry[] | undefined {
   const state = readState(output)
@@ -45,6 +46,8 @@ export function protectEdits(output: string): readonly TreeEntry[] | undefined {
   const entries = readTree(output)
   const now = listEntries(entries)
   if (now.stamp === state.stamp) return entries
+  // To a user all of what root built looks changed: its owners are none of the user's.
+  accessSync(output, constants.W_OK)
   const kept = listingPath(output)
   const before = existsSync(kept) ? readListing(kept) : []
   const isThatListing = sha256(before.join('\n')) === state.stamp

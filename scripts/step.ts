@@ -110,11 +110,14 @@ async function inUserNamespace(): Promise<number> {
   const problem = missingIds(facts)
   if (problem !== undefined) throw problem
   try {
+    // Without ids first: where namespaces are forbidden, unshare --map-auto ends and leaves the process that
+    // was to map them waiting for ever, with our pipe in its hands.
+    await capture(['unshare', '--user', '--', 'true'])
     await capture([...USER_NAMESPACE, 'true'])
   } catch (error) {
     const said =
       error instanceof BuildError ? error.because.filter((line) => !line.startsWith('command:')) : []
-    throw namespaceError(facts, said.join(' ') || String(error))
+    throw namespaceError(facts, said.join(' ') || (error instanceof Error ? error.message : String(error)))
   }
   const command = [
     'setpriv',

@@ -35,7 +35,8 @@ export interface TreeEntry {
 }
 
 const S_IFMT = 0o170000
-const TYPE_OF_MODE = new Map<number, EntryType>([
+/** Types of entries by the type bits of their mode. Source: inode(7). */
+export const TYPE_OF_MODE: ReadonlyMap<number, EntryType> = new Map<number, EntryType>([
   [0o100000, 'file'],
   [0o040000, 'directory'],
   [0o120000, 'symlink'],

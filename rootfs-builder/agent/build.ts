@@ -37,7 +37,8 @@ export async function bundledAgent(arch: ArchName, cacheDir: string): Promise<Bu
       const file = join(entry, 'agent')
       // The same names for everyone: a path of this machine must not get into the program.
       const units = names.filter((name) => name.endsWith('.c'))
-      await run([compiler, ...flags, '-o', file, ...units], { cwd: SOURCE_DIR })
+      // What gcc makes on the way, it removes; until then that is in the cache too.
+      await run([compiler, ...flags, '-o', file, ...units], { cwd: SOURCE_DIR, env: { TMPDIR: entry } })
       chmodSync(file, 0o755)
     }))
   return { file: join(folder, 'agent'), compiler: `${compiler}: ${version}`, source: fingerprint(sources) }

@@ -91,10 +91,12 @@ export async function runInContainer(
 function targetsOf(step: ContainerStep, settings: Settings): ToolTarget[] {
   const arch = settings.ARCH === 'host' ? hostArch() : settings.ARCH
   const foreign: ToolTarget[] = arch === hostArch() ? [] : [`foreign-${arch}`]
-  return [
-    ...(step === 'kernel' ? (['kernel'] as const) : (['rootfs', 'image', 'initrd'] as const)),
-    ...foreign,
-  ]
+  if (step === 'kernel') return ['kernel', ...foreign]
+  const dracut: ToolTarget[] = settings.BUILD_METHOD === 'dracut' ? ['dracut'] : []
+  // Types of filesystems that not every image needs bring tools of their own.
+  const type: ToolTarget[] =
+    settings.FS_TYPE === 'xfs' || settings.FS_TYPE === 'squashfs' ? [settings.FS_TYPE] : []
+  return ['rootfs', 'image', 'initrd', ...dracut, ...type, ...foreign]
 }
 
 /** No privileged container: what a step needs beyond an ordinary one is named here. */

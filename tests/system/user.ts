@@ -100,11 +100,15 @@ export function bootCache(): string {
 export const NORMAL_USER = 'osbuilder-test'
 
 /**
- * Copy the project into a folder of a normal user's, and return how that user runs a step there.
+ * Copy the project into a folder of a normal user's, and return how that user runs a step there,
+ * behind a command that root starts it with when one is given.
  *
  * `home` and all in it becomes the user's. Only root can do this.
  */
-export function asNormalUser(home: string, variables: Variables): (name: StepName) => Ended {
+export function asNormalUser(
+  home: string,
+  variables: Variables,
+): (name: StepName, within?: readonly string[]) => Ended {
   if (spawnSync('id', [NORMAL_USER]).status !== 0) execFileSync('useradd', ['--no-create-home', NORMAL_USER])
   for (const [file, option] of [
     ['/etc/subuid', '--add-subuids'],
@@ -125,8 +129,9 @@ export function asNormalUser(home: string, variables: Variables): (name: StepNam
   writeFileSync(script, ['set -eu', ...lines, `exec node '${copy}'/build/"$1"`, ''].join('\n'))
   execFileSync('chown', ['-R', NORMAL_USER, home])
   const ids = ['--reuid', NORMAL_USER, '--regid', NORMAL_USER, '--init-groups']
-  return (name) => {
-    const { status, stdout, stderr } = spawnSync('setpriv', [...ids, 'bash', '--norc', script, STEPS[name]], {
+  return (name, within = []) => {
+    const [tool = 'setpriv', ...rest] = [...within, 'setpriv', ...ids, 'bash', '--norc', script, STEPS[name]]
+    const { status, stdout, stderr } = spawnSync(tool, rest, {
       encoding: 'utf8',
       cwd: '/',
       // What make exported for this test run is not this user's.
