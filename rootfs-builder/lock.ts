@@ -37,9 +37,13 @@ await runStep({ name: 'lock', usage: USAGE, switches: ['u'], needsOwners: false,
 async function main(given: StepArguments): Promise<void> {
   const settings = readSettings({}, [checkChoice, checkAgentSettings, refuseOffline])
   if (settings.BUILD_METHOD === 'dracut') {
-    throw new BuildError('E_CONFIG', 'BUILD_METHOD=dracut: takes the guest from this host, not from packages', {
-      hint: 'make lock DISTRO=debian    locks the packages of a distro',
-    })
+    throw new BuildError(
+      'E_CONFIG',
+      'BUILD_METHOD=dracut: takes the guest from this host, not from packages',
+      {
+        hint: 'make lock DISTRO=debian    locks the packages of a distro',
+      },
+    )
   }
   const workspace = openWorkspace(settings)
   const choice = choose(settings)
@@ -73,7 +77,10 @@ async function main(given: StepArguments): Promise<void> {
       lock: {
         ...lock,
         guests: [...lock.guests.filter((one) => one !== current), guest],
-        agents: [...lock.agents.filter((one) => one !== currentAgent), ...[agent ?? currentAgent ?? []].flat()],
+        agents: [
+          ...lock.agents.filter((one) => one !== currentAgent),
+          ...[agent ?? currentAgent ?? []].flat(),
+        ],
       },
     })
   })

@@ -27,8 +27,12 @@ export function lockedAgent(settings: Settings): LockedAgent | undefined {
   if (found !== undefined) return found
   const { AGENT_REPO: repo, AGENT_VERSION: version } = settings
   const others = open.lock.agents.map((agent) => `${agent.repo} ${agent.version}`.trim())
-  throw new BuildError('E_CONFIG', `${basename(open.file)}: does not cover the agent ${repo} ${version}`.trim(), {
-    because: [others.length === 0 ? 'it has no agent' : `it has ${others.join(', ')}`],
-    hint: 'make lock-update    with the same settings shows what would be locked; WRITE=yes writes it',
-  })
+  throw new BuildError(
+    'E_CONFIG',
+    `${basename(open.file)}: does not cover the agent ${repo} ${version}`.trim(),
+    {
+      because: [others.length === 0 ? 'it has no agent' : `it has ${others.join(', ')}`],
+      hint: 'make lock-update    with the same settings shows what would be locked; WRITE=yes writes it',
+    },
+  )
 }

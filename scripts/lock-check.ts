@@ -43,7 +43,13 @@ const lines = listOf(line)
 
 const wordsOf: Check = (value, where) => {
   if (!isTable(value)) return `${where}: expected a table`
-  return first(Object.entries(value).map(([key, item]) => () => line(item, `${where}.${key}`)))
+  return first(
+    Object.entries(value).map(
+      ([key, item]) =>
+        () =>
+          line(item, `${where}.${key}`),
+    ),
+  )
 }
 
 interface Fields {
@@ -60,7 +66,11 @@ const table =
     const unknown = Object.keys(value).find((key) => !(key in must) && !(key in may))
     if (unknown !== undefined) return `${at(unknown)}: is nothing that a lock has`
     return first([
-      ...Object.entries(must).map(([key, check]) => () => check(value[key], at(key))),
+      ...Object.entries(must).map(
+        ([key, check]) =>
+          () =>
+            check(value[key], at(key)),
+      ),
       ...Object.entries(may)
         .filter(([key]) => value[key] !== undefined)
         .map(
@@ -128,7 +138,8 @@ function twiceNamed({ guests }: LockShape): string | undefined {
       const key = `${item.name} ${item.arch}`
       if (seen.has(key)) return `${where}: package ${key} is there twice`
       seen.add(key)
-      if (!known.has(item.index)) return `${where}: package ${key} is from index ${item.index}, which is not there`
+      if (!known.has(item.index))
+        return `${where}: package ${key} is from index ${item.index}, which is not there`
     }
   }
   return undefined

@@ -28,7 +28,10 @@ function indexChanges(before: readonly LockedIndex[], after: readonly LockedInde
     const moved = old.sha256 === index.sha256 ? [] : [{ what, how: `${dayOf(old)} → ${dayOf(index)}` }]
     const signers = [...old.signers].sort().join(' ') === [...index.signers].sort().join(' ')
     if (signers) return moved
-    return [...moved, { what: `${what} signed by`, how: `${old.signers.join(' ')} → ${index.signers.join(' ')}` }]
+    return [
+      ...moved,
+      { what: `${what} signed by`, how: `${old.signers.join(' ')} → ${index.signers.join(' ')}` },
+    ]
   })
 }
 

@@ -49,7 +49,9 @@ export async function keepFile(
 ): Promise<string> {
   const known = cachedFile(cacheDir, sha256)
   if (known !== undefined) return known
-  const entry = await makeEntry(cacheDir, 'package', cacheKey(sha256), (folder) => make(join(folder, CONTENT)))
+  const entry = await makeEntry(cacheDir, 'package', cacheKey(sha256), (folder) =>
+    make(join(folder, CONTENT)),
+  )
   return join(entry, CONTENT)
 }
 
@@ -146,7 +148,8 @@ async function fetchLocked(url: string, file: WantedFile, target: string): Promi
 }
 
 function gone(error: unknown, file: WantedFile, { lockFile }: LockPlaces): unknown {
-  if (!(error instanceof BuildError) || (error.code !== 'E_NETWORK' && error.code !== 'E_DIGEST')) return error
+  if (!(error instanceof BuildError) || (error.code !== 'E_NETWORK' && error.code !== 'E_DIGEST'))
+    return error
   const message =
     error.code === 'E_DIGEST'
       ? `${file.title}: the mirror has another file than ${basename(lockFile)} names`

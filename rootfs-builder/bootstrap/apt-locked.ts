@@ -144,6 +144,11 @@ export async function checkAptIndexes(
         const key = [item.name, item.version, item.arch].join(' ')
         return named.get(key) !== `${item.sha256} ${String(item.sizeBytes)}`
       })
-    if (wrong.length > 0) throw disagreeing(places, index, wrong.map(({ name, version }) => `${name} ${version}`))
+    if (wrong.length > 0)
+      throw disagreeing(
+        places,
+        index,
+        wrong.map(({ name, version }) => `${name} ${version}`),
+      )
   }
 }

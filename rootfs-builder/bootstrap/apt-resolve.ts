@@ -167,7 +167,8 @@ async function simulate(
       logFile,
       env: { APT_CONFIG: configFile },
       onLine: (line) => {
-        const [, name, version, arch] = /^Inst (\S+?)(?::\S+)? (?:\[\S+\] )?\((\S+) .*\[(\S+)\]\)/.exec(line) ?? []
+        const [, name, version, arch] =
+          /^Inst (\S+?)(?::\S+)? (?:\[\S+\] )?\((\S+) .*\[(\S+)\]\)/.exec(line) ?? []
         if (name !== undefined) chosen.push([name, version, arch].join(' '))
         else if (line.startsWith('Remv ')) removed.push(line.split(' ')[1] ?? '')
       },
@@ -176,9 +177,13 @@ async function simulate(
     throw explainApt(error, plan, logFile)
   }
   if (removed.length === 0) return chosen
-  throw new BuildError('E_INPUT', `EXTRA_PKGS=${plan.extra.join(' ')}: apt would remove ${removed.join(', ')}`, {
-    hint: 'leave out what does not fit to the packages of the distro',
-  })
+  throw new BuildError(
+    'E_INPUT',
+    `EXTRA_PKGS=${plan.extra.join(' ')}: apt would remove ${removed.join(', ')}`,
+    {
+      hint: 'leave out what does not fit to the packages of the distro',
+    },
+  )
 }
 
 /** Packages as dpkg tells of installed ones. */

@@ -35,7 +35,8 @@ export function lockedGuest(
   const guest = open.lock.guests.find((one) => differences(one, asked).length === 0)
   if (guest === undefined) throw notCovered(open, asked)
   const places = lockPlaces(settings, { lockFile: open.file, cacheDir })
-  const mirror = settings.REPO_URL === '' ? {} : { mirror: { locked: guest.mirror, asked: settings.REPO_URL } }
+  const mirror =
+    settings.REPO_URL === '' ? {} : { mirror: { locked: guest.mirror, asked: settings.REPO_URL } }
   return { guest, places: { ...places, ...mirror } }
 }
 
@@ -52,7 +53,12 @@ export function differences(locked: AskedGuest, asked: AskedGuest): string[] {
   const single = (['distro', 'release', 'arch', 'manager'] as const)
     .filter((name) => locked[name] !== asked[name])
     .map((name) => `${name}: ${asked[name]} asked for, ${locked[name]} locked`)
-  const titles = { components: 'REPO_COMPONENTS', repositories: 'REPO_EXTRA', asked: 'packages', extra: 'EXTRA_PKGS' }
+  const titles = {
+    components: 'REPO_COMPONENTS',
+    repositories: 'REPO_EXTRA',
+    asked: 'packages',
+    extra: 'EXTRA_PKGS',
+  }
   const lists = (['components', 'repositories', 'asked', 'extra'] as const).flatMap((name) => {
     // Their order is the one they are installed in.
     if (locked[name].join('\n') === asked[name].join('\n')) return []
@@ -93,7 +99,10 @@ function notCovered({ file, lock }: OpenLock, asked: AskedGuest): BuildError {
  *
  * @throws BuildError E_DIGEST naming those that differ
  */
-export function checkInstalled({ guest, places }: LockedRequest, installed: readonly InstalledPackage[]): void {
+export function checkInstalled(
+  { guest, places }: LockedRequest,
+  installed: readonly InstalledPackage[],
+): void {
   const key = ({ name, version, arch }: Pick<InstalledPackage, 'name' | 'version' | 'arch'>): string =>
     [name, version, arch].join(' ')
   const [wanted, found] = [new Set(guest.packages.map(key)), new Set(installed.map(key))]

@@ -40,9 +40,15 @@ export async function vendoredIndexes(guest: LockedGuest, places: LockPlaces): P
   return found
 }
 
-function tellMissing(index: LockedIndex, missing: readonly string[], { lockFile, vendorDir }: LockPlaces): void {
+function tellMissing(
+  index: LockedIndex,
+  missing: readonly string[],
+  { lockFile, vendorDir }: LockPlaces,
+): void {
   if (missing.includes(index.sha256)) {
-    note(`index ${index.name}: could not be had any more when VENDOR_DIR was filled; digests are the lock's alone`)
+    note(
+      `index ${index.name}: could not be had any more when VENDOR_DIR was filled; digests are the lock's alone`,
+    )
     return
   }
   throw new BuildError('E_DIGEST', `${basename(lockFile)}: VENDOR_DIR has another index ${index.name}`, {
@@ -52,15 +58,27 @@ function tellMissing(index: LockedIndex, missing: readonly string[], { lockFile,
 }
 
 /** The error for an index that keys signed which did not when it was locked. */
-export function otherSigners(index: LockedIndex, signers: readonly string[], { lockFile }: LockPlaces): BuildError {
-  return new BuildError('E_SIGNATURE', `index ${index.name}: signed by another key than ${basename(lockFile)} names`, {
-    because: [`locked: ${index.signers.join(' ')}`, `found:  ${signers.join(' ')}   (${index.url})`],
-    hint: 'find out which is right; make lock-update takes the new one',
-  })
+export function otherSigners(
+  index: LockedIndex,
+  signers: readonly string[],
+  { lockFile }: LockPlaces,
+): BuildError {
+  return new BuildError(
+    'E_SIGNATURE',
+    `index ${index.name}: signed by another key than ${basename(lockFile)} names`,
+    {
+      because: [`locked: ${index.signers.join(' ')}`, `found:  ${signers.join(' ')}   (${index.url})`],
+      hint: 'find out which is right; make lock-update takes the new one',
+    },
+  )
 }
 
 /** The error for a lock that is not what the signed index says. */
-export function disagreeing({ lockFile }: LockPlaces, index: LockedIndex, what: readonly string[]): BuildError {
+export function disagreeing(
+  { lockFile }: LockPlaces,
+  index: LockedIndex,
+  what: readonly string[],
+): BuildError {
   const shown = what.slice(0, 8)
   const more = what.length - shown.length
   return new BuildError('E_DIGEST', `${basename(lockFile)}: disagrees with the signed index ${index.name}`, {
