@@ -25,7 +25,8 @@ function indexChanges(before: readonly LockedIndex[], after: readonly LockedInde
     const old = before.find(({ name }) => name === index.name)
     const what = `index ${index.name}`
     if (old === undefined) return [{ what, how: `${dayOf(index)}   added` }]
-    const moved = old.sha256 === index.sha256 ? [] : [{ what, how: `${dayOf(old)} → ${dayOf(index)}` }]
+    const [was, is] = dayOf(old) === dayOf(index) ? [old, index].map(digestOf) : [dayOf(old), dayOf(index)]
+    const moved = old.sha256 === index.sha256 ? [] : [{ what, how: `${String(was)} → ${String(is)}` }]
     const signers = [...old.signers].sort().join(' ') === [...index.signers].sort().join(' ')
     if (signers) return moved
     return [
@@ -36,9 +37,14 @@ function indexChanges(before: readonly LockedIndex[], after: readonly LockedInde
 }
 
 /** The date of an index, else the beginning of its digest. */
-function dayOf({ dateSeconds, sha256 }: LockedIndex): string {
-  if (dateSeconds === undefined) return sha256.slice(0, 12)
+function dayOf(index: LockedIndex): string {
+  const { dateSeconds } = index
+  if (dateSeconds === undefined) return digestOf(index)
   return new Date(dateSeconds * 1000).toISOString().slice(0, 16).replace('T', ' ')
+}
+
+function digestOf({ sha256 }: LockedIndex): string {
+  return sha256.slice(0, 12)
 }
 
 function wordChanges(what: string, before: readonly string[], after: readonly string[]): Change[] {

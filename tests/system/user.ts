@@ -18,8 +18,12 @@ export interface Ended {
   readonly said: string
 }
 
-// A make around the tests, or the tester's shell, must not tell these builds what to do.
-const BARE = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' }
+// A make around the tests, the tester's shell or lock must not tell these builds what to do.
+const BARE = {
+  PATH: process.env['PATH'] ?? '',
+  HOME: process.env['HOME'] ?? '/root',
+  LOCK_FILE: '/dev/null',
+}
 
 /** Run `make` as a user would, with these variables on its command line. */
 export function make(target: string, variables: Variables): Ended {
@@ -36,10 +40,14 @@ export function make(target: string, variables: Variables): Ended {
 
 /** As make, while the test's own server answers. */
 export function makeAsync(target: string, variables: Variables): Promise<Ended> {
+  return makeWithin([], target, variables)
+}
+
+/** As makeAsync, behind a command that it is started with. */
+export function makeWithin(within: readonly string[], target: string, variables: Variables): Promise<Ended> {
   const words = Object.entries(variables).map(([name, value]) => `${name}=${value}`)
-  return ended(
-    spawn('make', [...words, target], { cwd: PROJECT, stdio: ['ignore', 'pipe', 'pipe'], env: BARE }),
-  )
+  const [tool = '', ...rest] = [...within, 'make', ...words, target]
+  return ended(spawn(tool, rest, { cwd: PROJECT, stdio: ['ignore', 'pipe', 'pipe'], env: BARE }))
 }
 
 /** Steps by their short names. */

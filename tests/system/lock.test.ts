@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+import t from 'tap'
+
+import type { Lock } from '../../scripts/package-lock.ts'
+import { startDebian } from '../mirrors/archive.ts'
+import { oneByteChanged } from '../mirrors/server.ts'
+import { treeDigest } from './tree-digest.ts'
+import { makeAsync } from './user.ts'
+
+t.setTimeout(15 * 60 * 1000)
+
+const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
+t.teardown(() => {
+  rmSync(scratch, { recursive: true, force: true })
+})
+
+/** Every build starts with an empty cache, so that none finds what another has fetched. */
+let folders = 0
+function fresh(): { readonly WORKDIR: string } {
+  folders += 1
+  return { WORKDIR: join(scratch, `w${String(folders)}`) }
+}
+
+const COMMON = { SOURCE_DATE_EPOCH: '1795000000', REFRESH: 'always' }
+
+t.test('apt: a locked build gives the same bytes after the mirror moved on', async (t) => {
+  const debian = await startDebian()
+  t.teardown(() => debian.close())
+  const lockFile = join(scratch, 'debian.lock')
+  const settings = {
+    ...COMMON,
+    ...{ DISTRO: 'debian', REPO_URL: debian.url, REPO_KEYRING: debian.keyring, LOCK_FILE: lockFile },
+  }
+  const early = await makeAsync('rootfs', { ...settings, ...fresh() })
+  t.match(early.said, /LOCK_FILE=.*debian.lock: no such file[^]*make lock/)
+
+  const first = fresh()
+  const locked = await makeAsync('lock', { ...settings, ...first })
+  t.equal(locked.status, 0, locked.said)
+  t.match(locked.stdout, /LOCK +debian bookworm x86_64 +\d+ packages +written to debian.lock/)
+  const text = readFileSync(lockFile, 'utf8')
+  const before = (JSON.parse(text) as Lock).guests[0]
+  t.equal(before?.indexes.length, 2, 'both suites')
+  t.equal(before?.indexes[0]?.signers.length, 1)
+  for (const { name, url, sizeBytes, sha256 } of before?.packages ?? []) {
+    t.ok(url.startsWith(debian.url) && sizeBytes > 0 && /^[0-9a-f]{64}$/.test(sha256), name)
+  }
+  const again = await makeAsync('lock', { ...settings, ...first })
+  t.match(again.said, 'locked already in debian.lock')
+
+  const built = await makeAsync('rootfs', { ...settings, ...first })
+  t.equal(built.status, 0, built.said)
+  const digest = treeDigest(join(first.WORKDIR, 'debian_rootfs'))
+
+  const asked = debian.asked.length
+  const { before: old, after: newer } = debian.update('libseccomp2')
+  const second = fresh()
+  const later = await makeAsync('rootfs', { ...settings, ...second })
+  t.equal(later.status, 0, later.said)
+  t.equal(treeDigest(join(second.WORKDIR, 'debian_rootfs')), digest)
+  t.strictSame(
+    debian.asked.slice(asked).filter((path) => path.includes('/dists/')),
+    [],
+    'nobody asks for an index when there is a lock',
+  )
+  t.match((await makeAsync('rootfs', { ...settings, ...second })).stdout, 'unchanged')
+
+  const shown = await makeAsync('lock-update', { ...settings, ...first })
+  t.equal(shown.status, 0, shown.said)
+  t.match(shown.stdout, /LOCK +index bookworm-updates +\S+.* → \S+/)
+  t.match(shown.stdout.replace(/ +/g, ' '), `libseccomp2 ${old} → ${newer}\n`)
+  t.match(shown.said, 'make lock-update WRITE=yes')
+  t.equal(readFileSync(lockFile, 'utf8'), text, 'nothing was written')
+
+  const workdir = fresh()
+  debian.fault(/libseccomp2_/, { kind: 'change', to: oneByteChanged })
+  const changed = await makeAsync('rootfs', { ...settings, ...workdir })
+  debian.heal()
+  t.match(changed.said, `libseccomp2 ${old}: the mirror has another file than debian.lock names`)
+  t.match(changed.said, 'make lock-update')
+  debian.fault(/libseccomp2_/, { kind: 'status', status: 404 })
+  const gone = await makeAsync('rootfs', { ...settings, ...workdir })
+  debian.heal()
+  t.match(gone.said, `libseccomp2 ${old}: is named in debian.lock, and cannot be had`)
+  t.match(gone.said, /the server has no such file[^]*make lock-update/)
+  for (const { status, said } of [changed, gone]) {
+    t.not(status, 0)
+    t.equal(said.match(/ERROR/g)?.length, 1, 'one error')
+  }
+  t.notOk(existsSync(join(workdir.WORKDIR, 'debian_rootfs')))
+
+  const written = await makeAsync('lock-update', { ...settings, ...first, WRITE: 'yes' })
+  t.equal(written.status, 0, written.said)
+  const after = (JSON.parse(readFileSync(lockFile, 'utf8')) as Lock).guests
+  t.equal(after.length, 1, 'the old one is replaced')
+  t.equal(after[0]?.packages.find(({ name }) => name === 'libseccomp2')?.version, newer)
+  t.match((await makeAsync('lock-update', { ...settings, ...first })).stdout, 'is up to date')
+  const known = new Set(text.split('\n'))
+  const lines = readFileSync(lockFile, 'utf8')
+    .split('\n')
+    .filter((line) => !known.has(line))
+  t.ok(lines.length <= 9, `a change of one package changes few lines: ${lines.join('\n')}`)
+})
