@@ -7,7 +7,7 @@ import { agentChanges, guestChanges } from '../scripts/lock-diff.ts'
 import { withLock } from '../scripts/lock.ts'
 import { report } from '../scripts/log.ts'
 import { lockToWrite } from '../scripts/package-lock.ts'
-import type { LockedAgent, LockedGuest } from '../scripts/package-lock.ts'
+import type { Lock, LockedAgent, LockedGuest } from '../scripts/package-lock.ts'
 import { readSettings } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { runStep } from '../scripts/step.ts'
@@ -62,7 +62,7 @@ async function main(given: StepArguments): Promise<void> {
     const guest =
       current !== undefined && !isUpdate
         ? current
-        : await withLock(workspace, workspace.cacheDir, 'shared', () => resolveGuest(settings))
+        : await withLock(workspace, workspace.cacheDir, 'shared', () => resolveGuest(lock))
     const agent = await resolveAgentCommit(settings)
     const changes = [
       ...guestChanges(current ?? nearestGuest(lock.guests, asked), guest),
@@ -85,14 +85,15 @@ async function main(given: StepArguments): Promise<void> {
     })
   })
 
-  async function resolveGuest(asking: Settings): Promise<LockedGuest> {
+  async function resolveGuest({ guests }: Lock): Promise<LockedGuest> {
     const logFile = join(workspace.logDir, `lock-${choice.distro.name}.log`)
     writeFileSync(logFile, '')
     report('LOCK', title, 'asking the mirror')
-    const plan = await planBase(unlocked(asking), choice, workspace.cacheDir)
+    const plan = await planBase(unlocked(settings), choice, workspace.cacheDir)
     if (plan.resolve === undefined) throw new TypeError(`${choice.distro.packageManager} cannot be locked`)
-    const mirror = asking.REPO_URL || mirrorOf(choice.distro, choice.arch)
-    return { ...askedGuest(asking, choice).asked, mirror, ...(await plan.resolve({ logFile })) }
+    const mirror = settings.REPO_URL || mirrorOf(choice.distro, choice.arch)
+    const known = guests.flatMap(({ packages }) => packages)
+    return { ...askedGuest(settings, choice).asked, mirror, ...(await plan.resolve({ logFile, known })) }
   }
 }
 

@@ -26,7 +26,7 @@ export interface WantedFile extends LockedFile {
 }
 
 /** Files that are fetched at once: a mirror serves few of them quicker. */
-const DOWNLOADS = 8
+export const DOWNLOADS = 8
 
 /** Name of the file in its entry of the cache. */
 const CONTENT = 'file'

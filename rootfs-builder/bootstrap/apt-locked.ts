@@ -3,7 +3,7 @@ import { constants, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 
 import { basename, join } from 'node:path'
 
 import { digestIn, fieldOf, readPackageList } from '../../scripts/apt-lists.ts'
-import { sha256, fingerprint } from '../../scripts/digest.ts'
+import { sha256 } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import { inParallel, lockedFiles } from '../../scripts/locked-file.ts'
 import type { LockPlaces } from '../../scripts/locked-file.ts'
@@ -17,18 +17,6 @@ const READERS = 4
 
 /** Where a private archive is, in the folder that a bootstrap works in. */
 export const REPOSITORY = 'repository'
-
-/** Digest of what the packages of a lock are; not of where they come from. */
-export function packagesDigest(packages: readonly LockedPackage[]): string {
-  return fingerprint(
-    packages
-      .map(({ name, version, arch, sha256: digest, priority, section, layer }) => ({
-        ...{ name, version, arch, digest, layer },
-        ...{ priority, section },
-      }))
-      .sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)),
-  )
-}
 
 /** One-line source for the private archive in the workplace of a bootstrap. */
 export function repositoryLine(workplace: string, suite: string, components: readonly string[]): string {

@@ -16,7 +16,8 @@ import type { AptIndex, Suite } from '../../scripts/apt-index.ts'
 import type { LockPlaces } from '../../scripts/locked-file.ts'
 import type { LockedPackage } from '../../scripts/package-lock.ts'
 import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
-import { REPOSITORY, makeRepository, packagesDigest, repositoryLine } from './apt-locked.ts'
+import { REPOSITORY, makeRepository, repositoryLine } from './apt-locked.ts'
+import { packagesDigest } from './locked-guest.ts'
 import type { BootstrapOptions } from './plan.ts'
 
 /** All that decides what the base tree holds; its fingerprint names the tree in the cache. */

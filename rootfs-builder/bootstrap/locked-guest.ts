@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { basename } from 'node:path'
 
+import { fingerprint } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import { openLock } from '../../scripts/package-lock.ts'
-import type { AskedGuest, LockedGuest, OpenLock } from '../../scripts/package-lock.ts'
+import type { AskedGuest, LockedGuest, LockedPackage, OpenLock } from '../../scripts/package-lock.ts'
 import type { LockPlaces } from '../../scripts/locked-file.ts'
 import type { Settings } from '../../scripts/settings.ts'
 import type { InstalledPackage } from '../packages.ts'
@@ -91,6 +92,18 @@ function notCovered({ file, lock }: OpenLock, asked: AskedGuest): BuildError {
           : differences(nearest, asked),
       hint: 'make lock-update    with the same settings shows what would be locked; WRITE=yes writes it',
     },
+  )
+}
+
+/** Digest of what the packages of a lock are; not of where they come from. */
+export function packagesDigest(packages: readonly LockedPackage[]): string {
+  return fingerprint(
+    packages
+      .map(({ name, version, arch, sha256: digest, priority, section, layer }) => ({
+        ...{ name, version, arch, digest, layer },
+        ...{ priority, section },
+      }))
+      .sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1)),
   )
 }
 

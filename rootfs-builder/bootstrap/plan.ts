@@ -45,7 +45,13 @@ export interface BasePlan {
   /** The packages of the lock that the tree is made of; absent without a lock. */
   readonly locked?: readonly LockedPackage[]
   /** All packages the tree would be made of, for a lock; absent where nothing can be locked, and with a lock. */
-  readonly resolve?: (options: { readonly logFile: string }) => Promise<Resolution>
+  readonly resolve?: (options: ResolveOptions) => Promise<Resolution>
+}
+
+export interface ResolveOptions {
+  readonly logFile: string
+  /** Packages of an older lock, whose digests hold for what is still the same. */
+  readonly known: readonly LockedPackage[]
 }
 
 /** Every package of a tree, with the signed indexes that name them. */

@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import t from 'tap'
 
 import type { Lock } from '../../scripts/package-lock.ts'
+import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startDebian } from '../mirrors/archive.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { treeDigest } from './tree-digest.ts'
@@ -104,4 +105,77 @@ t.test('apt: a locked build gives the same bytes after the mirror moved on', asy
     .split('\n')
     .filter((line) => !known.has(line))
   t.ok(lines.length <= 9, `a change of one package changes few lines: ${lines.join('\n')}`)
+})
+
+t.test('apk: a locked build gives the same bytes after the mirror moved on', async (t) => {
+  const alpine = await startRepository()
+  t.teardown(() => alpine.close())
+  const small = await smallAlpine()
+  await alpine.publish(small)
+  const lockFile = join(scratch, 'alpine.lock')
+  const settings = {
+    ...COMMON,
+    ...{ DISTRO: 'alpine', REPO_URL: alpine.url, REPO_KEYRING: alpine.keyring, LOCK_FILE: lockFile },
+    EXTRA_PKGS: 'docs',
+  }
+  const first = fresh()
+  const locked = await makeAsync('lock', { ...settings, ...first })
+  t.equal(locked.status, 0, locked.said)
+  const text = readFileSync(lockFile, 'utf8')
+  const guest = (JSON.parse(text) as Lock).guests[0]
+  t.strictSame(guest?.packages.map(({ name }) => name).sort(), [
+    ...['alpine-base', 'alpine-baselayout', 'alpine-baselayout-data', 'alpine-keys', 'busybox'],
+    ...['busybox-binsh', 'docs', 'iptables', 'iptables-doc', 'libmnl', 'libseccomp'],
+  ])
+  for (const { name, sha256, sizeBytes, signer } of guest?.packages ?? []) {
+    const file = [...alpine.files].find(([path]) => path.includes(`/${name}-`) && path.endsWith('.apk'))
+    t.ok(file !== undefined, name)
+    t.match(sha256, /^[0-9a-f]{64}$/)
+    t.ok(sizeBytes > 0)
+    t.equal(signer, 'test@example.invalid-1.rsa.pub')
+  }
+  const asked = alpine.asked.length
+  const built = await makeAsync('rootfs', { ...settings, ...first })
+  t.equal(built.status, 0, built.said)
+  t.strictSame(alpine.asked.slice(asked), [], 'all of it was fetched to be locked')
+  const digest = treeDigest(join(first.WORKDIR, 'alpine_rootfs'))
+  const plain = fresh()
+  const unlocked = await makeAsync('rootfs', { ...settings, ...plain, LOCK_FILE: '/dev/null' })
+  t.equal(unlocked.status, 0, unlocked.said)
+  t.equal(treeDigest(join(plain.WORKDIR, 'alpine_rootfs')), digest, 'a lock changes no byte')
+
+  const newer = small.map((made) => (made.name === 'libseccomp' ? { ...made, version: '2.0-r0' } : made))
+  await alpine.publish([...newer, { name: 'libnew' }])
+  const second = fresh()
+  const from = alpine.asked.length
+  const later = await makeAsync('rootfs', { ...settings, ...second })
+  t.equal(later.status, 0, later.said)
+  t.equal(treeDigest(join(second.WORKDIR, 'alpine_rootfs')), digest)
+  t.notOk(alpine.asked.slice(from).some((path) => path.includes('APKINDEX')))
+  t.match((await makeAsync('rootfs', { ...settings, ...second })).stdout, 'unchanged')
+
+  const shown = await makeAsync('lock-update', { ...settings, ...first })
+  t.match(shown.stdout.replace(/ +/g, ' '), 'libseccomp 1.0-r0 → 2.0-r0\n')
+  t.equal(readFileSync(lockFile, 'utf8'), text, 'nothing was written')
+
+  const workdir = fresh()
+  alpine.fault(/libseccomp-1/, { kind: 'change', to: oneByteChanged })
+  const changed = await makeAsync('rootfs', { ...settings, ...workdir })
+  alpine.heal()
+  t.match(changed.said, 'libseccomp 1.0-r0: the mirror has another file than alpine.lock names')
+  alpine.files.delete('v3.22/main/x86_64/libseccomp-1.0-r0.apk')
+  const gone = await makeAsync('rootfs', { ...settings, ...workdir })
+  t.match(gone.said, 'libseccomp 1.0-r0: is named in alpine.lock, and cannot be had')
+  for (const { status, said } of [changed, gone]) {
+    t.not(status, 0)
+    t.match(said, 'make lock-update')
+    t.equal(said.match(/ERROR/g)?.length, 1, 'one error')
+  }
+  t.notOk(existsSync(join(workdir.WORKDIR, 'alpine_rootfs')))
+
+  const written = await makeAsync('lock-update', { ...settings, ...first, WRITE: 'yes' })
+  t.equal(written.status, 0, written.said)
+  const third = await makeAsync('rootfs', { ...settings, ...first })
+  t.equal(third.status, 0, third.said)
+  t.match(readFileSync(join(first.WORKDIR, 'alpine_rootfs/lib/apk/db/installed'), 'utf8'), 'V:2.0-r0')
 })
