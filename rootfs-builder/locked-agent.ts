@@ -32,7 +32,7 @@ export function lockedAgent(settings: Settings): LockedAgent | undefined {
     `${basename(open.file)}: does not cover the agent ${repo} ${version}`.trim(),
     {
       because: [others.length === 0 ? 'it has no agent' : `it has ${others.join(', ')}`],
-      hint: 'make lock-update    with the same settings shows what would be locked; WRITE=yes writes it',
+      hint: 'make lock    with the same settings adds it; LOCK_FILE=/dev/null builds without a lock',
     },
   )
 }

@@ -19,6 +19,8 @@ export interface AptPackage {
   readonly sha256: string
   /** Field `Depends`, as it is written. */
   readonly depends: string
+  /** Suite whose index names it. */
+  readonly suite: string
 }
 
 export interface PackageRequest extends IndexRequest {
@@ -44,7 +46,7 @@ export async function findPackage(request: PackageRequest): Promise<AptPackage> 
     arch: request.debianArch,
     component: request.component,
     // Another one when more is remembered of a package.
-    layout: 2,
+    layout: 3,
   })
   const file = join(request.cacheDir, 'index', `${key}.package.json`)
   if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as AptPackage
@@ -62,7 +64,7 @@ async function inSuite(suite: IndexedSuite, request: PackageRequest): Promise<Ap
   for (const { file } of lists) {
     const paragraphs = await readPackageList(file)
     const named = paragraphs.filter((paragraph) => paragraph.startsWith(`Package: ${request.name}\n`))
-    found.push(...named.map((paragraph) => parse(paragraph, suite.url)))
+    found.push(...named.map((paragraph) => parse(paragraph, suite)))
   }
   return found
 }
@@ -77,14 +79,15 @@ export async function signedText(suite: IndexedSuite, request: IndexRequest): Pr
   })
 }
 
-function parse(paragraph: string, archive: string): AptPackage {
+function parse(paragraph: string, { suite, url }: IndexedSuite): AptPackage {
   return {
     name: fieldOf(paragraph, 'Package'),
     version: fieldOf(paragraph, 'Version'),
-    url: `${archive}/${fieldOf(paragraph, 'Filename')}`,
+    url: `${url}/${fieldOf(paragraph, 'Filename')}`,
     sizeBytes: Number(fieldOf(paragraph, 'Size')),
     sha256: fieldOf(paragraph, 'SHA256'),
     depends: fieldOf(paragraph, 'Depends'),
+    suite,
   }
 }
 

@@ -197,6 +197,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'docker-registry', dnf: 'docker-distribution', apk: 'docker-registry' },
   },
   {
+    tool: 'strace',
+    why: 'shows in the tests that nothing offline asks a network',
+    targets: ['test'],
+    packages: { apt: 'strace', dnf: 'strace', apk: 'strace' },
+  },
+  {
     tool: 'skopeo',
     why: 'asks a registry for trees that others have built (REMOTE_CACHE)',
     targets: ['test'],

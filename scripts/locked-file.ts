@@ -7,7 +7,7 @@ import { fingerprint, sha256File } from './digest.ts'
 import { BuildError } from './errors.ts'
 import { fetchFile } from './fetch-file.ts'
 import type { LockedFile } from './package-lock.ts'
-import { blobPath } from './vendor-layout.ts'
+import { blobPath, isLayout } from './vendor-layout.ts'
 
 /** Where the files of a lock may be. */
 export interface LockPlaces {
@@ -65,7 +65,7 @@ export async function lockedFile(file: WantedFile, places: LockPlaces): Promise<
   return keepFile(places.cacheDir, file.sha256, async (target) => {
     const vendored = places.vendorDir === '' ? undefined : blobPath(places.vendorDir, file.sha256)
     if (vendored !== undefined && existsSync(vendored)) takeVendored(file, vendored, target)
-    else if (places.isOffline) throw notVendored(file, places)
+    else if (places.isOffline) throw notVendored(file.title, places.vendorDir)
     else await download(file, places, target)
     const sizeBytes = statSync(target).size
     if (sizeBytes === file.sizeBytes) return
@@ -115,11 +115,19 @@ function takeVendored(file: WantedFile, vendored: string, target: string): void 
   })
 }
 
-function notVendored(file: WantedFile, { vendorDir, lockFile }: LockPlaces): BuildError {
-  return new BuildError('E_INPUT', `${file.title}: is not in VENDOR_DIR=${vendorDir}`, {
-    because: [`${basename(lockFile)} names it, and OFFLINE=yes asks nobody`],
-    hint: 'make vendor    gathers what the lock names, where there is a network',
-  })
+/** The error for what a lock names and VENDOR_DIR lacks, where nobody may be asked. */
+export function notVendored(title: string, vendorDir: string): BuildError {
+  const isThere = isLayout(vendorDir)
+  return new BuildError(
+    'E_INPUT',
+    isThere
+      ? `${title}: is not in VENDOR_DIR=${vendorDir}`
+      : `VENDOR_DIR=${vendorDir}: is no folder of make vendor`,
+    {
+      because: [`the lock names ${isThere ? 'it' : title}, and OFFLINE=yes asks nobody`],
+      hint: 'make vendor    gathers what the lock names, where there is a network',
+    },
+  )
 }
 
 async function download(file: WantedFile, places: LockPlaces, target: string): Promise<void> {

@@ -128,6 +128,14 @@ export function openLock(settings: Pick<Settings, 'LOCK_FILE'>): OpenLock | unde
   return statSync(file).isFile() ? { file, lock: readLock(file) } : undefined
 }
 
+/** The error for a build that may ask nobody and has no lock. */
+export function offlineWithoutLock(file: string, command: string = 'make lock vendor'): BuildError {
+  return new BuildError('E_CONFIG', 'OFFLINE=yes: builds what a lock names, and there is none', {
+    because: [`LOCK_FILE=${file}`],
+    hint: `${command}    writes it and gathers its packages, where there is a network`,
+  })
+}
+
 /** As openLock, where the file may be about to be written. */
 export function lockToWrite(file: string): Lock {
   if (!existsSync(file)) return EMPTY_LOCK

@@ -49,7 +49,7 @@ export function writeLayout(
   const config = writeBlob(folder, { format: 'osbuilder-vendor-1', missing }, CONFIG_TYPE)
   const seen = new Set<string>()
   const layers = files
-    .filter(({ title }) => !seen.has(title) && seen.add(title))
+    .filter((file) => !seen.has(nameOf(file)) && seen.add(nameOf(file)))
     .map(({ title, sha256: digest }) => ({
       ...describe(folder, digest, FILE_TYPE),
       annotations: { [TITLE]: title },
@@ -66,6 +66,11 @@ export function writeLayout(
   for (const name of readdirSync(join(folder, 'blobs', 'sha256'))) {
     if (!kept.has(name)) rmSync(blobPath(folder, name), { force: true })
   }
+}
+
+/** Two locked guests may have different indexes of one name. */
+function nameOf({ title, sha256: digest }: VendoredFile): string {
+  return `${title} ${digest}`
 }
 
 function writeBlob(folder: string, value: object, mediaType: string): Descriptor {

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import { constants, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { constants, copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
-import { digestIn, fieldOf, readPackageList } from '../../scripts/apt-lists.ts'
+import { fieldOf } from '../../scripts/apt-lists.ts'
 import { sha256 } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import { inParallel, lockedFiles } from '../../scripts/locked-file.ts'
 import type { LockPlaces } from '../../scripts/locked-file.ts'
-import type { LockedGuest, LockedPackage } from '../../scripts/package-lock.ts'
+import type { LockedPackage } from '../../scripts/package-lock.ts'
 import { capture } from '../../scripts/run.ts'
-import { readSigned } from '../../scripts/signed-text.ts'
-import { disagreeing, otherSigners, vendoredIndexes } from './locked-index.ts'
 
 /** Packages whose names are asked of dpkg-deb at once. */
 const READERS = 4
@@ -95,48 +93,4 @@ function paragraph(item: LockedPackage, control: string, filename: string): stri
     `SHA256: ${item.sha256}`,
     '',
   ].join('\n')
-}
-
-/**
- * Check the signed indexes in VENDOR_DIR, when they are there: signature, signers, and that they name the
- * packages of the lock with the same digests.
- *
- * @throws BuildError E_SIGNATURE for another signer, E_DIGEST where lock and index disagree
- */
-export async function checkAptIndexes(
-  guest: LockedGuest,
-  keyring: string,
-  places: LockPlaces,
-): Promise<void> {
-  for (const { index, file, lists } of await vendoredIndexes(guest, places)) {
-    const { text, signers } = await readSigned(readFileSync(file), {
-      address: index.url,
-      keyring,
-      scratch: join(places.cacheDir, 'index', `vendored-${index.sha256.slice(0, 12)}`),
-      hint: 'check REPO_KEYRING: the keyring that signs the mirror which was locked',
-    })
-    if (!signers.some((key) => index.signers.includes(key))) throw otherSigners(index, signers, places)
-    const named = new Map<string, string>()
-    for (const list of lists) {
-      if (digestIn(text, list.path) !== list.sha256) {
-        throw disagreeing(places, index, [`${list.path}: the index names another digest`])
-      }
-      for (const item of await readPackageList(list.file, list.path)) {
-        const key = ['Package', 'Version', 'Architecture'].map((name) => fieldOf(item, name)).join(' ')
-        named.set(key, `${fieldOf(item, 'SHA256')} ${fieldOf(item, 'Size')}`)
-      }
-    }
-    const wrong = guest.packages
-      .filter((item) => item.index === index.name)
-      .filter((item) => {
-        const key = [item.name, item.version, item.arch].join(' ')
-        return named.get(key) !== `${item.sha256} ${String(item.sizeBytes)}`
-      })
-    if (wrong.length > 0)
-      throw disagreeing(
-        places,
-        index,
-        wrong.map(({ name, version }) => `${name} ${version}`),
-      )
-  }
 }

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-import { signedIndexFile } from '../../scripts/apt-index.ts'
 import type { IndexRequest, IndexedSuite } from '../../scripts/apt-index.ts'
-import { fetchPackageLists, fieldOf, readPackageList } from '../../scripts/apt-lists.ts'
-import type { PackageList } from '../../scripts/apt-lists.ts'
-import { signedText } from '../../scripts/apt-package.ts'
+import { fieldOf, readPackageList } from '../../scripts/apt-lists.ts'
+import { haveLists, lockedAptIndex } from '../../scripts/apt-locked-index.ts'
+import type { SuiteLists } from '../../scripts/apt-locked-index.ts'
 import { BuildError } from '../../scripts/errors.ts'
-import { keepFile } from '../../scripts/locked-file.ts'
-import type { LockedIndex, LockedPackage } from '../../scripts/package-lock.ts'
+import type { LockedPackage } from '../../scripts/package-lock.ts'
 import { requireTools, run } from '../../scripts/run.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
 import { explainApt } from './apt.ts'
@@ -41,7 +39,7 @@ export async function resolveApt(
   requireTools(['apt-get', 'xz', 'dpkg'])
   const folder = temporaryFor(join(request.cacheDir, 'apt-resolve'))
   try {
-    const lists = await Promise.all(plan.index.suites.map((suite) => haveLists(suite, plan, request)))
+    const lists = await Promise.all(plan.index.suites.map((suite) => haveLists(suite, request, plan)))
     const listed = await listedPackages(lists)
     const configFile = await privateApt(plan, lists, folder, options.logFile)
     const status = new Map<string, Listed>()
@@ -60,7 +58,7 @@ export async function resolveApt(
     const own = new Set(status.keys())
     if (plan.extra.length > 0) await choose(plan.extra)
     return {
-      indexes: await Promise.all(lists.map((suite) => lockedIndex(suite, request.cacheDir))),
+      indexes: await Promise.all(lists.map((suite) => lockedAptIndex(suite, request.cacheDir))),
       packages: [...status].map(([key, item]) => ({
         ...lockedPackage(item),
         ...(own.has(key) ? {} : { layer: 'extra' as const }),
@@ -74,22 +72,6 @@ export async function resolveApt(
 /** The patterns by which mmdebstrap asks for packages of the suite. Source: mmdebstrap 1.3.5, run_download and run_install */
 function ofSuite({ suite, debianArch }: AptPlan, what: string): string {
   return `?narrow(?or(?archive(^${suite}$),?codename(^${suite}$)),?architecture(${debianArch}),${what})`
-}
-
-interface SuiteLists {
-  readonly suite: IndexedSuite
-  readonly text: string
-  readonly lists: readonly PackageList[]
-}
-
-async function haveLists(suite: IndexedSuite, plan: AptPlan, request: IndexRequest): Promise<SuiteLists> {
-  const text = await signedText(suite, request)
-  const lists = await fetchPackageLists(suite, text, {
-    components: plan.components,
-    debianArch: plan.debianArch,
-    cacheDir: request.cacheDir,
-  })
-  return { suite, text, lists }
 }
 
 /** Every package by its key; of the same one in several suites the first, as apt takes it. */
@@ -192,29 +174,6 @@ function statusText(status: ReadonlyMap<string, Listed>): string {
   return [...status.values()]
     .map(({ paragraph }) => `${paragraph.replace(ofFile, '').trim()}\nStatus: install ok installed\n`)
     .join('\n')
-}
-
-async function lockedIndex({ suite, lists }: SuiteLists, cacheDir: string): Promise<LockedIndex> {
-  const file = signedIndexFile(cacheDir, suite.sha256)
-  const signed = readFileSync(file)
-  // Kept for make vendor, when the mirror has another one.
-  const keep = (from: string, digest: string): Promise<string> =>
-    keepFile(cacheDir, digest, (target) => {
-      copyFileSync(from, target)
-      return Promise.resolve()
-    })
-  await keep(file, suite.sha256)
-  for (const list of lists) await keep(list.file, list.sha256)
-  return {
-    name: suite.suite,
-    url: `${suite.url}/dists/${suite.suite}/InRelease`,
-    sizeBytes: signed.length,
-    sha256: suite.sha256,
-    archive: suite.url,
-    dateSeconds: suite.dateSeconds,
-    signers: suite.signers,
-    lists: lists.map(({ path, url, sizeBytes, sha256 }) => ({ path, url, sizeBytes, sha256 })),
-  }
 }
 
 function lockedPackage({ paragraph, index }: Listed): LockedPackage {

@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 
 import { fingerprint } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
-import { openLock } from '../../scripts/package-lock.ts'
+import { offlineWithoutLock, openLock } from '../../scripts/package-lock.ts'
 import type { AskedGuest, LockedGuest, LockedPackage, OpenLock } from '../../scripts/package-lock.ts'
 import type { LockPlaces } from '../../scripts/locked-file.ts'
 import type { Settings } from '../../scripts/settings.ts'
@@ -39,14 +39,6 @@ export function lockedGuest(
   const mirror =
     settings.REPO_URL === '' ? {} : { mirror: { locked: guest.mirror, asked: settings.REPO_URL } }
   return { guest, places: { ...places, ...mirror } }
-}
-
-/** The error for a build that may ask nobody and has no lock. */
-export function offlineWithoutLock(file: string): BuildError {
-  return new BuildError('E_CONFIG', 'OFFLINE=yes: builds what a lock names, and there is none', {
-    because: [`LOCK_FILE=${file}`],
-    hint: 'make lock vendor    writes it and gathers its packages, where there is a network',
-  })
 }
 
 /** What of a locked guest is not what is asked for, one line each; none when it is covered. */
@@ -90,7 +82,7 @@ function notCovered({ file, lock }: OpenLock, asked: AskedGuest): BuildError {
         nearest === undefined
           ? [others.length === 0 ? 'it has no guest' : `it has ${others.join(', ')}`]
           : differences(nearest, asked),
-      hint: 'make lock-update    with the same settings shows what would be locked; WRITE=yes writes it',
+      hint: 'make lock    with the same settings adds it; LOCK_FILE=/dev/null builds without a lock',
     },
   )
 }

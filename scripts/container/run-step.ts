@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, lstatSync, readFileSync } from 'node:fs'
+import { existsSync, lstatSync, readFileSync, statSync } from 'node:fs'
 import { dirname, resolve } from 'node:path'
 
 import { BuildError } from '../errors.ts'
@@ -62,13 +62,22 @@ export async function runInContainer(
   const container = `osbuilder-${step}-${String(process.pid)}-${String(Date.now())}`
   const words = stepWords(pathFlags)
   const argv = [
-    ...[...engine.argv, 'run', '--rm', '--interactive', '--name', container, '--network', 'host'],
+    ...[
+      ...engine.argv,
+      'run',
+      '--rm',
+      '--interactive',
+      '--name',
+      container,
+      '--network',
+      settings.OFFLINE ? 'none' : 'host',
+    ],
     ...(engine.name === 'docker' && settings.DOCKER_RUNTIME !== ''
       ? ['--runtime', settings.DOCKER_RUNTIME]
       : []),
     ...privileges(engine, step),
     ...mounts(settings, Object.values(workspace), words.paths).flatMap((mount) => ['--volume', mount]),
-    ...environment().flatMap(([key, value]) => ['--env', `${key}=${value}`]),
+    ...environment(settings).flatMap(([key, value]) => ['--env', `${key}=${value}`]),
     ...['--workdir', PROJECT_ROOT, '--entrypoint', 'bash', image],
     ...['-c', HOLD, 'osbuilder', 'hold', step],
     ...[process.execPath, ...words.argv],
@@ -155,7 +164,7 @@ function mounts(settings: Settings, writable: readonly string[], given: readonly
   const inputs = Object.entries(SETTINGS)
     .filter(([, row]) => row.type === 'path')
     .map(([name]) => settings[name as keyof Settings] as string)
-    .filter((path) => path !== '' && existsSync(path) && !outputs.has(path))
+    .filter((path) => path !== '' && isFileOrFolder(path) && !outputs.has(path))
   const isBelow = (path: string, folder: string): boolean => path !== folder && path.startsWith(`${folder}/`)
   // What is below another folder that is written comes with it.
   const written = [...outputs].filter((path) => ![...outputs].some((folder) => isBelow(path, folder)))
@@ -165,10 +174,19 @@ function mounts(settings: Settings, writable: readonly string[], given: readonly
   return [...read.map((path) => `${path}:${path}:ro`), ...written.map((path) => `${path}:${path}`)]
 }
 
+/** Devices, as the /dev/null of LOCK_FILE, are in the container already. */
+function isFileOrFolder(path: string): boolean {
+  const status = statSync(path, { throwIfNoEntry: false })
+  return status?.isFile() === true || status?.isDirectory() === true
+}
+
 /** Every setting that was given, as it was given; inside there is no engine. */
-function environment(): [string, string][] {
+function environment(settings: Settings): [string, string][] {
   return Object.entries({
     ...givenSettings(),
+    // Their usual names are looked for where the step was started.
+    ...(existsSync(settings.LOCK_FILE) ? { LOCK_FILE: settings.LOCK_FILE } : {}),
+    VENDOR_DIR: settings.VENDOR_DIR,
     USE_DOCKER: 'no',
     USE_PODMAN: 'no',
     [PROCESS_OUTSIDE]: ownName(),

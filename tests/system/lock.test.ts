@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import t from 'tap'
+import type { Test } from 'tap'
 
 import type { Lock } from '../../scripts/package-lock.ts'
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startDebian } from '../mirrors/archive.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { treeDigest } from './tree-digest.ts'
-import { makeAsync } from './user.ts'
+import { makeAsync, makeWithin } from './user.ts'
+import type { Ended } from './user.ts'
 
 t.setTimeout(15 * 60 * 1000)
 
@@ -25,6 +28,40 @@ function fresh(): { readonly WORKDIR: string } {
   folders += 1
   return { WORKDIR: join(scratch, `w${String(folders)}`) }
 }
+
+/**
+ * Make a target in a network namespace with nothing in it, every process of it watched. The tools of a
+ * build may ask each other (AF_UNIX) and the kernel (AF_NETLINK), and nobody else.
+ */
+async function withoutSockets(
+  t: Test,
+  target: string,
+  settings: Readonly<Record<string, string>>,
+  within: readonly string[] = ['unshare', '--net', '--'],
+): Promise<Ended> {
+  const log = join(scratch, 'strace.log')
+  const made = await makeWithin([...within, ...strace(log)], target, settings)
+  const lines = readFileSync(log, 'utf8').split('\n')
+  t.ok(
+    lines.some((line) => line.includes('AF_UNIX') || line.includes('AF_NETLINK')),
+    'the processes of the build are watched',
+  )
+  t.strictSame(lines.filter((line) => /AF_(?!UNIX|NETLINK)/.test(line)).slice(0, 5), [], 'no such socket')
+  return made
+}
+
+function strace(log: string): string[] {
+  return ['strace', '-f', '--seccomp-bpf', '-qq', '-e', 'trace=socket,connect', '-o', log]
+}
+
+t.test('a socket of the network would be seen', (t) => {
+  const log = join(scratch, 'strace-control.log')
+  const [tool = '', ...rest] = strace(log)
+  const script = 'bash --norc -c ": < /dev/tcp/127.0.0.1/9" 2>/dev/null || true'
+  execFileSync(tool, [...rest, 'sh', '-c', script])
+  t.match(readFileSync(log, 'utf8'), /AF_INET/)
+  t.end()
+})
 
 const COMMON = { SOURCE_DATE_EPOCH: '1795000000', REFRESH: 'always' }
 
@@ -56,6 +93,11 @@ t.test('apt: a locked build gives the same bytes after the mirror moved on', asy
   const built = await makeAsync('rootfs', { ...settings, ...first })
   t.equal(built.status, 0, built.said)
   const digest = treeDigest(join(first.WORKDIR, 'debian_rootfs'))
+  const VENDOR_DIR = join(scratch, 'vendor-debian')
+  const vendored = await makeAsync('vendor', { ...settings, ...first, VENDOR_DIR })
+  t.equal(vendored.status, 0, vendored.said)
+  // Two suites, each an index and a list, one of them empty as the other suite's was not.
+  t.match(vendored.stdout, new RegExp(`${String((before?.packages.length ?? 0) + 4)} files`))
 
   const asked = debian.asked.length
   const { before: old, after: newer } = debian.update('libseccomp2')
@@ -69,6 +111,11 @@ t.test('apt: a locked build gives the same bytes after the mirror moved on', asy
     'nobody asks for an index when there is a lock',
   )
   t.match((await makeAsync('rootfs', { ...settings, ...second })).stdout, 'unchanged')
+
+  const third = fresh()
+  const offline = await withoutSockets(t, 'rootfs', { ...settings, ...third, VENDOR_DIR, OFFLINE: 'yes' })
+  t.equal(offline.status, 0, offline.said)
+  t.equal(treeDigest(join(third.WORKDIR, 'debian_rootfs')), digest)
 
   const shown = await makeAsync('lock-update', { ...settings, ...first })
   t.equal(shown.status, 0, shown.said)
@@ -107,22 +154,56 @@ t.test('apt: a locked build gives the same bytes after the mirror moved on', asy
   t.ok(lines.length <= 9, `a change of one package changes few lines: ${lines.join('\n')}`)
 })
 
+/** A repository with an agent, whose make notes which network it sees. */
+function agentRepository(): { folder: string; commit: () => string; change: () => void } {
+  const folder = join(scratch, 'agent')
+  const git = (...argv: string[]): string =>
+    execFileSync('git', ['-C', folder, '-c', 'user.name=t', '-c', 'user.email=t@example.invalid', ...argv], {
+      env: { PATH: process.env['PATH'], HOME: scratch },
+    }).toString()
+  execFileSync('git', ['init', '--quiet', folder])
+  writeFileSync(
+    join(folder, 'Makefile'),
+    `all:\n\tcat /proc/net/dev > ${scratch}/interfaces\n` +
+      'install:\n\tinstall -D -m 0755 agent $(DESTDIR)/usr/bin/kata-agent\n',
+  )
+  const write = (word: string): void => {
+    writeFileSync(join(folder, 'agent'), `#!/bin/sh\necho ${word}\n`)
+    git('add', '.')
+    git('commit', '--quiet', '--message', word)
+    git('tag', word)
+  }
+  write('first')
+  return {
+    folder,
+    commit: () => git('rev-parse', 'HEAD').trim(),
+    change: () => {
+      write('second')
+    },
+  }
+}
+
 t.test('apk: a locked build gives the same bytes after the mirror moved on', async (t) => {
   const alpine = await startRepository()
   t.teardown(() => alpine.close())
   const small = await smallAlpine()
   await alpine.publish(small)
+  const repo = agentRepository()
   const lockFile = join(scratch, 'alpine.lock')
   const settings = {
     ...COMMON,
     ...{ DISTRO: 'alpine', REPO_URL: alpine.url, REPO_KEYRING: alpine.keyring, LOCK_FILE: lockFile },
-    EXTRA_PKGS: 'docs',
+    ...{ EXTRA_PKGS: 'docs', AGENT_REPO: repo.folder },
   }
   const first = fresh()
   const locked = await makeAsync('lock', { ...settings, ...first })
   t.equal(locked.status, 0, locked.said)
   const text = readFileSync(lockFile, 'utf8')
-  const guest = (JSON.parse(text) as Lock).guests[0]
+  const {
+    guests: [guest],
+    agents,
+  } = JSON.parse(text) as Lock
+  t.strictSame(agents, [{ repo: repo.folder, version: '', commit: repo.commit() }])
   t.strictSame(guest?.packages.map(({ name }) => name).sort(), [
     ...['alpine-base', 'alpine-baselayout', 'alpine-baselayout-data', 'alpine-keys', 'busybox'],
     ...['busybox-binsh', 'docs', 'iptables', 'iptables-doc', 'libmnl', 'libseccomp'],
@@ -144,6 +225,12 @@ t.test('apk: a locked build gives the same bytes after the mirror moved on', asy
   t.equal(unlocked.status, 0, unlocked.said)
   t.equal(treeDigest(join(plain.WORKDIR, 'alpine_rootfs')), digest, 'a lock changes no byte')
 
+  const VENDOR_DIR = join(scratch, 'vendor-alpine')
+  const vendored = await makeAsync('vendor', { ...settings, ...first, VENDOR_DIR })
+  t.equal(vendored.status, 0, vendored.said)
+  t.match(vendored.stdout, '13 files', 'the packages, the index and the agent')
+
+  repo.change()
   const newer = small.map((made) => (made.name === 'libseccomp' ? { ...made, version: '2.0-r0' } : made))
   await alpine.publish([...newer, { name: 'libnew' }])
   const second = fresh()
@@ -154,8 +241,32 @@ t.test('apk: a locked build gives the same bytes after the mirror moved on', asy
   t.notOk(alpine.asked.slice(from).some((path) => path.includes('APKINDEX')))
   t.match((await makeAsync('rootfs', { ...settings, ...second })).stdout, 'unchanged')
 
+  const copy = join(scratch, 'vendor-copied')
+  execFileSync('skopeo', ['--insecure-policy', 'copy', `oci:${VENDOR_DIR}:vendor`, `oci:${copy}:vendor`], {
+    stdio: 'pipe',
+  })
+  renameSync(repo.folder, `${repo.folder}.away`)
+  // Here it is the build that leaves the network, as the agent's make sees.
+  const cut = fresh()
+  const offline = await withoutSockets(
+    t,
+    'rootfs',
+    { ...settings, ...cut, VENDOR_DIR: copy, OFFLINE: 'yes' },
+    [],
+  )
+  t.equal(offline.status, 0, offline.said)
+  renameSync(`${repo.folder}.away`, repo.folder)
+  t.equal(treeDigest(join(cut.WORKDIR, 'alpine_rootfs')), digest)
+  const interfaces = readFileSync(join(scratch, 'interfaces'), 'utf8')
+  t.strictSame(
+    interfaces.match(/^ *\w+:/gm)?.map((name) => name.trim()),
+    ['lo:'],
+  )
+
   const shown = await makeAsync('lock-update', { ...settings, ...first })
   t.match(shown.stdout.replace(/ +/g, ' '), 'libseccomp 1.0-r0 → 2.0-r0\n')
+  const [from12 = '', to12 = ''] = [agents[0]?.commit, repo.commit()].map((commit) => commit?.slice(0, 12))
+  t.match(shown.stdout, `${from12} → ${to12}`)
   t.equal(readFileSync(lockFile, 'utf8'), text, 'nothing was written')
 
   const workdir = fresh()

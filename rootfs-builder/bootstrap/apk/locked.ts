@@ -6,8 +6,8 @@ import { sha256 } from '../../../scripts/digest.ts'
 import { BuildError } from '../../../scripts/errors.ts'
 import { DOWNLOADS, cachedFile, inParallel, keepFile, lockedFile } from '../../../scripts/locked-file.ts'
 import type { LockPlaces } from '../../../scripts/locked-file.ts'
+import { disagreeing, otherSigners, vendoredIndexes } from '../../../scripts/locked-index.ts'
 import type { LockedGuest, LockedIndex, LockedPackage } from '../../../scripts/package-lock.ts'
-import { disagreeing, otherSigners, vendoredIndexes } from '../locked-index.ts'
 import type { LockedRequest, Resolution } from '../plan.ts'
 import { parseDependency } from './dependency.ts'
 import { repositoryLine } from './extra.ts'
@@ -149,7 +149,7 @@ function unfit({ lockFile }: LockPlaces, why: string, cause?: unknown): BuildErr
  * @throws BuildError E_SIGNATURE for another signer, E_DIGEST where lock and index disagree
  */
 export async function checkApkIndexes(guest: LockedGuest, keys: Keys, places: LockPlaces): Promise<void> {
-  for (const { index, file } of await vendoredIndexes(guest, places)) {
+  for (const { index, file } of await vendoredIndexes(guest.indexes, places)) {
     const { url } = index
     const opened = await openApkIndex(readFileSync(file), { url, repository: repositoryOf(index), keys })
     if (!index.signers.includes(opened.signer)) throw otherSigners(index, [opened.signer], places)

@@ -2,12 +2,12 @@
 import { existsSync } from 'node:fs'
 import { basename } from 'node:path'
 
-import { BuildError } from '../../scripts/errors.ts'
-import { note } from '../../scripts/log.ts'
-import { lockedFile } from '../../scripts/locked-file.ts'
-import type { LockPlaces } from '../../scripts/locked-file.ts'
-import type { LockedGuest, LockedIndex } from '../../scripts/package-lock.ts'
-import { blobPath, missingFiles } from '../../scripts/vendor-layout.ts'
+import { BuildError } from './errors.ts'
+import { note } from './log.ts'
+import { lockedFile } from './locked-file.ts'
+import type { LockPlaces } from './locked-file.ts'
+import type { LockedIndex } from './package-lock.ts'
+import { blobPath, missingFiles } from './vendor-layout.ts'
 
 /** A signed index that is at hand, with the lists it names. */
 export interface VendoredIndex {
@@ -17,16 +17,19 @@ export interface VendoredIndex {
 }
 
 /**
- * The signed indexes of a guest that VENDOR_DIR has, each by its digest in the lock.
+ * Those signed indexes of a lock that VENDOR_DIR has, each by its digest.
  *
  * Without OFFLINE a folder that has none is as good as no folder.
  *
  * @throws BuildError E_DIGEST when the lock names an index that make vendor never saw
  */
-export async function vendoredIndexes(guest: LockedGuest, places: LockPlaces): Promise<VendoredIndex[]> {
+export async function vendoredIndexes(
+  indexes: readonly LockedIndex[],
+  places: LockPlaces,
+): Promise<VendoredIndex[]> {
   const found: VendoredIndex[] = []
   const missing = missingFiles(places.vendorDir)
-  for (const index of guest.indexes) {
+  for (const index of indexes) {
     if (!existsSync(blobPath(places.vendorDir, index.sha256))) {
       if (places.isOffline) tellMissing(index, missing, places)
       continue
