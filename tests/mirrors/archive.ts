@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -46,6 +55,8 @@ export interface LocalArchive extends Mirror {
   readonly keyring: string
   /** Publish what is in the pool now, as a distro does with an update. */
   readonly publish: () => void
+  /** Publish a package that a test makes. */
+  readonly add: (made: MadeDeb) => void
   /** Publish a newer version of a package in the suite of updates, beside the old one. Returns both versions. */
   readonly update: (name: string) => { readonly before: string; readonly after: string }
 }
@@ -58,16 +69,20 @@ export function startUbuntu(): Promise<LocalArchive> {
   return startArchive(UBUNTU)
 }
 
-/** An archive laid out as Debian's and signed by a key of its own: bookworm with updates. */
-export function startDebian(): Promise<LocalArchive> {
-  return startArchive(DEBIAN)
+/**
+ * An archive laid out as Debian's and signed by a key of its own: bookworm with updates.
+ *
+ * @param isEmpty without the packages of a guest, to be filled with `add`
+ */
+export function startDebian(isEmpty: boolean = false): Promise<LocalArchive> {
+  return startArchive(DEBIAN, isEmpty)
 }
 
-async function startArchive(layout: Layout): Promise<LocalArchive> {
+async function startArchive(layout: Layout, isEmpty: boolean = false): Promise<LocalArchive> {
   const folder = mkdtempSync(join(tmpdir(), `osbuilder-${layout.distro}-`))
   for (const place of POOLS) mkdirSync(join(folder, place), { recursive: true })
   const pool = join(folder, POOLS[0])
-  await downloadDebs(folder, pool, ['?or(?essential,?priority(required))', ...WANTED])
+  if (!isEmpty) await downloadDebs(folder, pool, ['?or(?essential,?priority(required))', ...WANTED])
   if (layout.distro === 'ubuntu') rename(folder, pool)
   const home = join(folder, 'gpg')
   mkdirSync(home, { mode: 0o700 })
@@ -86,6 +101,10 @@ async function startArchive(layout: Layout): Promise<LocalArchive> {
     ...mirror,
     keyring,
     publish,
+    add: (made) => {
+      makeDeb(folder, made)
+      publish()
+    },
     update: (name) => {
       const versions = repackNewer(folder, name)
       publish()
@@ -114,6 +133,30 @@ function rename(folder: string, pool: string): void {
   execFileSync('dpkg-deb', ['--build', '--root-owner-group', '-Zgzip', tree, join(pool, deb)], {
     stdio: 'ignore',
   })
+  rmSync(tree, { recursive: true })
+}
+
+/** A package for all architectures; `files` is a folder whose content is in it. */
+interface MadeDeb {
+  readonly name: string
+  readonly version: string
+  readonly depends?: string
+  readonly files?: string
+}
+
+function makeDeb(folder: string, { name, version, depends, files }: MadeDeb): void {
+  const tree = join(folder, 'made')
+  if (files === undefined) mkdirSync(tree)
+  else cpSync(files, tree, { recursive: true })
+  mkdirSync(join(tree, 'DEBIAN'))
+  const control = [
+    ...[`Package: ${name}`, `Version: ${version}`, 'Architecture: all', 'Maintainer: tests'],
+    ...(depends === undefined ? [] : [`Depends: ${depends}`]),
+    'Description: of the tests',
+  ]
+  writeFileSync(join(tree, 'DEBIAN/control'), `${control.join('\n')}\n`)
+  const deb = join(folder, POOLS[0], `${name}_${version}_all.deb`)
+  execFileSync('dpkg-deb', ['--build', '--root-owner-group', '-Zgzip', tree, deb], { stdio: 'ignore' })
   rmSync(tree, { recursive: true })
 }
 
