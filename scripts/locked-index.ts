@@ -4,10 +4,10 @@ import { basename } from 'node:path'
 
 import { BuildError } from './errors.ts'
 import { note } from './log.ts'
-import { lockedFile } from './locked-file.ts'
+import { lockedFile, notVendored } from './locked-file.ts'
 import type { LockPlaces } from './locked-file.ts'
 import type { LockedIndex } from './package-lock.ts'
-import { blobPath, missingFiles } from './vendor-layout.ts'
+import { blobPath, isLayout, missingFiles } from './vendor-layout.ts'
 
 /** A signed index that is at hand, with the lists it names. */
 export interface VendoredIndex {
@@ -28,6 +28,10 @@ export async function vendoredIndexes(
   places: LockPlaces,
 ): Promise<VendoredIndex[]> {
   const found: VendoredIndex[] = []
+  const [first] = indexes
+  if (places.isOffline && first !== undefined && !isLayout(places.vendorDir)) {
+    throw notVendored(`index ${first.name}`, places.vendorDir)
+  }
   const missing = missingFiles(places.vendorDir)
   for (const index of indexes) {
     if (!existsSync(blobPath(places.vendorDir, index.sha256))) {

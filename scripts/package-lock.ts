@@ -195,7 +195,10 @@ function sortedGuest(guest: LockedGuest): LockedGuest {
 /** Longest list of words that stays on a line. Unit: characters. */
 const WIDTH = 100
 
-function render(value: Json, indent: string): string {
+/** Lists whose members each have a line to themselves, whatever is in them. */
+const A_LINE_EACH = new Set(['packages', 'lists'])
+
+function render(value: Json, indent: string, name: string = ''): string {
   if (typeof value !== 'object' || value === null) return JSON.stringify(value)
   const isList = Array.isArray(value)
   const members = isList
@@ -204,7 +207,11 @@ function render(value: Json, indent: string): string {
   const isFlat = members.every(([, item]) => typeof item !== 'object')
   const [open, close] = isList ? ['[', ']'] : ['{', '}']
   const word = ([key, item]: [string, Json], inner: string): string =>
-    `${isList ? '' : `${JSON.stringify(key)}: `}${render(item, inner)}`
+    isList
+      ? A_LINE_EACH.has(name)
+        ? onOneLine(item)
+        : render(item, inner)
+      : `${JSON.stringify(key)}: ${render(item, inner, key)}`
   if (members.length === 0) return `${open}${close}`
   if (isFlat) {
     const line = members.map((member) => word(member, '')).join(', ')
@@ -214,4 +221,13 @@ function render(value: Json, indent: string): string {
   const inner = `${indent}  `
   const lines = members.map((member) => `${inner}${word(member, inner)}`)
   return `${open}\n${lines.join(',\n')}\n${indent}${close}`
+}
+
+function onOneLine(value: Json): string {
+  if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+  if (Array.isArray(value)) return `[${(value as readonly Json[]).map(onOneLine).join(', ')}]`
+  const members = Object.entries(value as Record<string, Json | undefined>)
+    .filter(([, item]) => item !== undefined)
+    .map(([key, item]) => `${JSON.stringify(key)}: ${onOneLine(item)}`)
+  return `{ ${members.join(', ')} }`
 }

@@ -141,10 +141,11 @@ interface MadeDeb {
   readonly name: string
   readonly version: string
   readonly depends?: string
+  readonly isEssential?: true
   readonly files?: string
 }
 
-function makeDeb(folder: string, { name, version, depends, files }: MadeDeb): void {
+function makeDeb(folder: string, { name, version, depends, isEssential, files }: MadeDeb): void {
   const tree = join(folder, 'made')
   if (files === undefined) mkdirSync(tree)
   else cpSync(files, tree, { recursive: true })
@@ -152,6 +153,7 @@ function makeDeb(folder: string, { name, version, depends, files }: MadeDeb): vo
   const control = [
     ...[`Package: ${name}`, `Version: ${version}`, 'Architecture: all', 'Maintainer: tests'],
     ...(depends === undefined ? [] : [`Depends: ${depends}`]),
+    ...(isEssential === true ? ['Essential: yes', 'Priority: required'] : []),
     'Description: of the tests',
   ]
   writeFileSync(join(tree, 'DEBIAN/control'), `${control.join('\n')}\n`)
