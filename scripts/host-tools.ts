@@ -16,6 +16,7 @@ export type ToolTarget =
   | 'initrd'
   | 'kernel'
   | 'dracut'
+  | 'dnf'
   | 'boot'
   | 'proof'
   | 'test'
@@ -342,9 +343,27 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'util-linux', dnf: 'util-linux', apk: 'util-linux-misc' },
   },
   {
+    tool: 'dnf',
+    why: 'installs rpm packages into a new rootfs',
+    targets: ['dnf', 'test'],
+    packages: { apt: 'dnf', dnf: 'dnf', apk: 'dnf' },
+  },
+  {
+    tool: 'rpmbuild',
+    why: 'makes the packages of the tests',
+    targets: ['test'],
+    packages: { apt: 'rpm', dnf: 'rpm-build', apk: 'rpm-dev' },
+  },
+  {
+    tool: 'createrepo_c',
+    why: 'makes the rpm repositories of the tests',
+    targets: ['test'],
+    packages: { apt: 'createrepo-c', dnf: 'createrepo_c', apk: 'createrepo_c' },
+  },
+  {
     tool: 'rpm',
-    why: "reads the package database of rpm's distros for make sbom",
-    targets: ['proof', 'test'],
+    why: "reads the package database of rpm's distros",
+    targets: ['dnf', 'proof', 'test'],
     packages: { apt: 'rpm', dnf: 'rpm', apk: 'rpm' },
   },
   {

@@ -199,7 +199,7 @@ export const SETTINGS = {
     group: 'rootfs',
     type: 'path',
     default: '',
-    help: 'Keyring that signs the mirror; for apk a folder (default: its own)',
+    help: 'Keys that sign the mirror: a keyring, for apk and dnf also a folder',
   },
   REPO_KEY: {
     group: 'rootfs',
@@ -212,6 +212,18 @@ export const SETTINGS = {
     type: 'words',
     default: '',
     help: 'More apk repositories: URL, or @tag=URL for packages named name@tag',
+  },
+  DISTRO_REPO: {
+    group: 'rootfs',
+    type: 'boolean',
+    default: 'no',
+    help: 'Packages come from the dnf repositories that this host has set up',
+  },
+  SELINUX: {
+    group: 'rootfs',
+    type: 'boolean',
+    default: 'no',
+    help: "The guest has SELinux's policy for containers (distros with dnf)",
   },
   REFRESH: {
     group: 'rootfs',

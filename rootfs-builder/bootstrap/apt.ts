@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, lstatSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
 import { BuildError } from '../../scripts/errors.ts'
 import type { ErrorCode } from '../../scripts/errors.ts'
 import { PRIVATE_NAMESPACE } from '../../scripts/namespace.ts'
-import { PROJECT_ROOT } from '../../scripts/paths.ts'
 import { quote, requireTools, run } from '../../scripts/run.ts'
-import { ARCHES } from '../../scripts/arch.ts'
 import type { ArchName } from '../../scripts/arch.ts'
 import { hostArch } from '../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
@@ -19,6 +17,7 @@ import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
 import { REPOSITORY, makeRepository, repositoryLine } from './apt-locked.ts'
 import { packagesDigest } from './locked-guest.ts'
 import type { BootstrapOptions } from './plan.ts'
+import { cannotRun, foreignTools, mountWorkplace, workplaceOutside } from './workplace.ts'
 
 /** All that decides what the base tree holds; its fingerprint names the tree in the cache. */
 export interface AptPlan {
@@ -59,9 +58,6 @@ const WITHOUT_DOCUMENTS = [
   '  find "$folder" -mindepth 1 -type d -empty -delete',
   'done',
 ].join('\n')
-
-/** Memory that must be free before a tree is made in it: tree, packages and lists, and as much again. Unit: bytes. */
-const MEMORY_NEEDED = 3 * 1024 * 1024 * 1024
 
 /** Inputs of the plan as the fingerprint sees them. */
 export function aptInputs(plan: AptPlan): {
@@ -137,10 +133,7 @@ export async function bootstrapApt(
         ...PRIVATE_NAMESPACE,
         ['bash', '-euo', 'pipefail', '-c'],
         [
-          // This mount is seen by the family of this command alone and ends with it.
-          fitsInMemory()
-            ? 'mount -t tmpfs -o mode=0755 osbuilder "$3"'
-            : 'mount --bind "$4" "$3"; chmod 0755 "$3"',
+          mountWorkplace('"$3"', '"$4"'),
           'install -m 0644 "$5" "$3/keyring.gpg"',
           `mkdir "$3/${REPOSITORY}"; mount --bind "$6" "$3/${REPOSITORY}"`,
           targetDir === undefined
@@ -169,29 +162,6 @@ export async function bootstrapApt(
     discard(scratch)
     discard(repository)
   }
-}
-
-/**
- * A folder of the host over which the tree may be mounted, out of sight of everybody else.
- *
- * apt checks signatures as a user of its own, which must reach tree and keyring: it may not enter a
- * WORKDIR or a keyring's folder below somebody's home.
- *
- * @param used paths that must stay visible
- */
-function workplaceOutside(used: readonly string[]): string {
-  const isFree = (folder: string): boolean =>
-    lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() === true &&
-    ![...used, PROJECT_ROOT, process.execPath].some((path) => `${path}/`.startsWith(`${folder}/`))
-  const found = ['/mnt', '/media', '/srv', '/opt', '/tmp'].find(isFree)
-  if (found !== undefined) return found
-  throw new BuildError(
-    'E_CONFIG',
-    'this host has none of /mnt, /media, /srv, /opt and /tmp free to work in',
-    {
-      hint: 'mkdir /mnt    or set WORKDIR to a folder outside of them',
-    },
-  )
 }
 
 function mmdebstrapArgv(plan: AptPlan, workplace: string, layer: readonly string[]): string[] {
@@ -251,16 +221,6 @@ function nextLayer(plan: AptPlan, lowerDir: string): string[] {
   ]
 }
 
-function foreignTools(arch: ArchName): string[] {
-  return arch === hostArch() ? [] : [`qemu-${ARCHES[arch].qemu}-static`, 'arch-test']
-}
-
-/** True when the machine has memory to spare for the whole tree; else it is made on disk. */
-function fitsInMemory(): boolean {
-  const kib = /^MemAvailable:\s+(\d+)/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0
-  return Number(kib) * 1024 > MEMORY_NEEDED
-}
-
 /** What a failure is called, by what apt and dpkg said. The first that fits is the cause of the rest. */
 const FAILURES: readonly {
   readonly said: RegExp
@@ -305,11 +265,7 @@ export function explainApt(error: unknown, plan: AptPlan, logFile: string): unkn
     })
   }
   if (plan.arch !== hostArch() && /Exec format error|arch-test|can neither be executed/.test(log)) {
-    return new BuildError('E_CONFIG', `this host cannot run programs of ${plan.arch}`, {
-      because,
-      hint: `sudo make ARCH=${plan.arch} setup`,
-      cause: error,
-    })
+    return cannotRun(plan.arch, because, error)
   }
   const failure = FAILURES.find(({ said }) => said.test(log))
   if (failure === undefined) return error

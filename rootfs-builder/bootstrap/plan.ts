@@ -9,6 +9,7 @@ import type { Guest } from '../guest.ts'
 import type { InstalledPackage } from '../packages.ts'
 import { planApk } from './apk/apk.ts'
 import { planApt } from './apt-plan.ts'
+import { planDnf } from './dnf/dnf.ts'
 import { planFromHost } from './dracut-plan.ts'
 import { lockedGuest } from './locked-guest.ts'
 
@@ -41,7 +42,7 @@ export interface BasePlan {
    */
   readonly bootstrap: (targetDir: string, tarFile: string, options: BootstrapOptions) => Promise<void>
   /** The packages of such a tree, by its own database. */
-  readonly installed: (guest: Guest) => InstalledPackage[]
+  readonly installed: (guest: Guest) => InstalledPackage[] | Promise<InstalledPackage[]>
   /** The packages of the lock that the tree is made of; absent without a lock. */
   readonly locked?: readonly LockedPackage[]
   /** All packages the tree would be made of, for a lock; absent where nothing can be locked, and with a lock. */
@@ -104,7 +105,14 @@ export async function planBase(settings: Settings, choice: Choice, cacheDir: str
   const { packages, extra, asked } = askedGuest(settings, choice)
   const locked = lockedGuest(settings, asked, cacheDir)
   const request = { settings, choice, packages, extra, cacheDir, ...(locked === undefined ? {} : { locked }) }
-  return choice.distro.packageManager === 'apk' ? planApk(request) : planApt(request)
+  switch (choice.distro.packageManager) {
+    case 'apk':
+      return planApk(request)
+    case 'dnf':
+      return planDnf(request)
+    default:
+      return planApt(request)
+  }
 }
 
 /** What a build asks for, as a lock names it. */
@@ -112,7 +120,7 @@ export function askedGuest(
   settings: Settings,
   choice: Choice,
 ): { readonly packages: readonly string[]; readonly extra: readonly string[]; readonly asked: AskedGuest } {
-  const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP }
+  const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP, selinux: settings.SELINUX }
   const packages = selectPackages(choice.distro, features)
   const extra = [...new Set(settings.EXTRA_PKGS)].filter((name) => !packages.includes(name))
   const { distro, release, arch } = choice

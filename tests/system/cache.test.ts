@@ -116,6 +116,9 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   REMOTE_CACHE_PUSH: { value: 'yes', builds: 'nothing' },
   REPO_URL: { value: otherMirror.url, builds: 'nothing' },
   REPO_COMPONENTS: { value: 'main contrib', builds: 'rootfs' },
+  // Told by tests/system/rpm-distros.test.ts.
+  DISTRO_REPO: 'elsewhere',
+  SELINUX: 'elsewhere',
   REPO_KEYRING: { value: join(scratch, 'same-keys.gpg'), builds: 'nothing' },
   // Debian's own repositories take neither: distros.test.ts.
   REPO_KEY: 'elsewhere',
