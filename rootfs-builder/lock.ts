@@ -45,8 +45,12 @@ async function main(given: StepArguments): Promise<void> {
       },
     )
   }
+  if (settings.DISTRO_REPO) {
+    throw new BuildError('E_CONFIG', "DISTRO_REPO=yes: what this host's repositories have is not locked", {
+      hint: "make lock    without it locks packages of the distro's own",
+    })
+  }
   const choice = choose(settings)
-  if (choice.distro.packageManager === 'dnf') throw notWithDnf(choice.distro.name)
   const workspace = openWorkspace(settings)
   const isUpdate = given.has('u')
   const title = `${choice.distro.name} ${choice.release.name} ${choice.arch}`
@@ -102,10 +106,4 @@ async function resolveAgentCommit(settings: Settings): Promise<LockedAgent | und
   const { AGENT_REPO: repo, AGENT_VERSION: version } = settings
   if (repo === '') return undefined
   return { repo, version, commit: await commitOf(repo, version) }
-}
-
-function notWithDnf(name: string): BuildError {
-  return new BuildError('E_CONFIG', `DISTRO=${name}: packages of distros with dnf cannot be locked yet`, {
-    hint: 'LOCK_FILE=/dev/null    builds without a lock',
-  })
 }

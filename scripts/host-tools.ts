@@ -356,8 +356,8 @@ export const HOST_TOOLS: readonly HostTool[] = [
   },
   {
     tool: 'createrepo_c',
-    why: 'makes the rpm repositories of the tests',
-    targets: ['test'],
+    why: 'makes a repository of the rpm packages that a lock names',
+    targets: ['dnf', 'test'],
     packages: { apt: 'createrepo-c', dnf: 'createrepo_c', apk: 'createrepo_c' },
   },
   {

@@ -126,7 +126,10 @@ export function askedGuest(
   const { distro, release, arch } = choice
   const asked: AskedGuest = {
     ...{ distro: distro.name, release: release.name, arch, manager: distro.packageManager },
-    ...{ components: settings.REPO_COMPONENTS, repositories: settings.REPO_EXTRA },
+    ...{
+      components: settings.REPO_COMPONENTS,
+      repositories: settings.DISTRO_REPO ? ['those of this host'] : settings.REPO_EXTRA,
+    },
     ...{ asked: packages, extra },
   }
   return { packages, extra, asked }

@@ -9,11 +9,12 @@ import { quote, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
 import { UNPACK_FLAGS } from '../../base-tree.ts'
 import { nearNames } from '../near-names.ts'
-import type { BootstrapOptions } from '../plan.ts'
+import type { BootstrapOptions, LockedRequest } from '../plan.ts'
 import { foreignTools, mountWorkplace, workplaceOutside } from '../workplace.ts'
 import { RPM_HOME, dnfArgv, rpmMacros } from './config.ts'
 import type { DnfSource } from './config.ts'
 import { explainDnf, failedScripts, missingPackages } from './explain.ts'
+import { checkRpmIndexes, makeRepositories, privateSource } from './locked.ts'
 import { packageNames, prepareScratch, readIndexes, refreshIndexes, withDnfCache } from './metadata.ts'
 import type { IndexedRepository } from './metadata.ts'
 
@@ -27,7 +28,16 @@ export interface DnfTree {
   readonly keepDocs: boolean
   readonly epochSeconds: number
   readonly cacheDir: string
+  /** What of a lock it is made of: then no mirror is asked. */
+  readonly locked?: LockedRequest
 }
+
+/**
+ * Names, beside the tree, of what dnf is given: at its end it writes a log and a note below the root of the
+ * guest too, at the same paths, which must be known to be left out.
+ */
+const SCRATCH = 'osbuilder-scratch'
+const CACHE = 'osbuilder-cache'
 
 /** What a package's script finds in /dev. It sees no disk of the host. */
 const DEVICES = ['full', 'null', 'random', 'tty', 'urandom', 'zero']
@@ -52,29 +62,31 @@ export async function bootstrapDnf(
   tarFile: string,
   options: BootstrapOptions,
 ): Promise<void> {
-  const { source, cacheDir, epochSeconds } = tree
-  requireTools(['dnf', 'rpm', 'setpriv', 'unshare', 'tar', 'bash', ...foreignTools(source.arch)])
-  if (source.repositories !== 'host')
-    for (const { id, url, signs } of source.repositories) note(`${id}: ${url}, signed: ${signs}`)
+  const { cacheDir, epochSeconds } = tree
+  requireTools(['dnf', 'rpm', 'setpriv', 'unshare', 'tar', 'bash', ...foreignTools(tree.source.arch)])
+  if (tree.source.repositories !== 'host')
+    for (const { id, url, signs } of tree.source.repositories) note(`${id}: ${url}, signed: ${signs}`)
   const scratch = temporaryFor(`${tarFile}.scratch`)
-  const workplace = workplaceOutside([targetDir, tarFile, cacheDir, ...source.keys])
+  const workplace = workplaceOutside([targetDir, tarFile, cacheDir, ...tree.source.keys])
+  const source =
+    tree.locked === undefined ? tree.source : privateSource(tree.source, join(workplace, SCRATCH))
   try {
     prepareScratch(scratch, source)
     for (const folder of [RPM_HOME, 'disk']) mkdirSync(join(scratch, folder))
     writeFileSync(join(scratch, RPM_HOME, '.rpmmacros'), rpmMacros(tree.database, tree.keepDocs))
-    await withDnfCache(source, cacheDir, async (folder) => {
-      await ensureIndexes(tree, folder)
-      const dnf = dnfArgv(source, { scratch, cache: folder }, workplace, ['install', ...tree.packages])
+    await withPackages(tree, scratch, async (folder) => {
+      const places = { scratch: join(workplace, SCRATCH), cache: join(workplace, CACHE) }
+      const dnf = dnfArgv(source, places, join(workplace, 'tree'), ['install', ...tree.packages])
       try {
         await run(
           [
             ...PRIVATE_NAMESPACE,
-            ...['bash', '-euo', 'pipefail', '-c', script(tree)],
-            ...['bash', targetDir, tarFile, workplace, join(scratch, 'disk'), ...dnf],
+            ...['bash', '-euo', 'pipefail', '-c', script(tree, workplace)],
+            ...['bash', targetDir, tarFile, workplace, scratch, folder, ...dnf],
           ],
           {
             ...{ logFile: options.logFile, verbose: options.verbose, cwd: '/' },
-            env: { HOME: join(scratch, RPM_HOME), SOURCE_DATE_EPOCH: String(epochSeconds) },
+            env: { HOME: join(workplace, SCRATCH, RPM_HOME), SOURCE_DATE_EPOCH: String(epochSeconds) },
           },
         )
       } catch (error) {
@@ -88,9 +100,33 @@ export async function bootstrapDnf(
   }
 }
 
-/** $1 target, $2 tar file, $3 workplace, $4 folder on disk for it, then dnf. */
-function script({ epochSeconds, database }: DnfTree): string {
-  const leftOut = [...LEFT_OUT, ...LEFT_OF_DATABASE.map((name) => `${database}/${name}`)]
+/** Do `work` with a folder for dnf's cache: the one with the indexes that were planned with, or an empty one for a lock. */
+async function withPackages(
+  tree: DnfTree,
+  scratch: string,
+  work: (folder: string) => Promise<void>,
+): Promise<void> {
+  if (tree.locked === undefined) {
+    await withDnfCache(tree.source, tree.cacheDir, async (folder) => {
+      await ensureIndexes(tree, folder)
+      await work(folder)
+    })
+    return
+  }
+  await checkRpmIndexes(tree.source, tree.locked, tree.cacheDir)
+  await makeRepositories(tree.locked, scratch)
+  const folder = join(scratch, 'cache-of-lock')
+  mkdirSync(folder)
+  await work(folder)
+}
+
+/** $1 target, $2 tar file, $3 workplace, $4 scratch, $5 dnf's cache, then dnf. */
+function script({ epochSeconds, database }: DnfTree, workplace: string): string {
+  const leftOut = [
+    ...LEFT_OUT,
+    ...LEFT_OF_DATABASE.map((name) => `${database}/${name}`),
+    ...[SCRATCH, CACHE].map((name) => `${workplace.slice(1)}/${name}`),
+  ]
   const tar = [
     ['tar', '--create', '--sort=name', '--format=pax'],
     ['--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime'],
@@ -98,14 +134,15 @@ function script({ epochSeconds, database }: DnfTree): string {
     leftOut.map((path) => `--exclude=./${path}`),
   ].flat()
   return [
-    mountWorkplace('"$3"', '"$4"'),
-    'cd "$3"; mkdir -m 0755 dev; mkdir -m 0555 proc sys',
+    mountWorkplace('"$3"', '"$4/disk"'),
+    `cd "$3"; mkdir tree ${SCRATCH} ${CACHE}; mount --bind "$4" ${SCRATCH}; mount --bind "$5" ${CACHE}`,
+    'cd tree; mkdir -m 0755 dev; mkdir -m 0555 proc sys',
     `for name in ${DEVICES.join(' ')}; do : > dev/$name; mount --bind /dev/$name dev/$name; done`,
     // A container's engine may forbid a new one.
     'mount -t proc proc proc 2>/dev/null || mount --rbind /proc proc',
-    'cd /; "${@:5}" >&2',
-    'umount --recursive --lazy "$3/proc"',
-    `${quote(tar)} --directory "$3" . | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
+    'cd /; "${@:6}" >&2',
+    'umount --recursive --lazy "$3/tree/proc"',
+    `${quote(tar)} --directory "$3/tree" . | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
   ].join('\n')
 }
 
