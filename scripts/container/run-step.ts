@@ -36,17 +36,14 @@ export async function runInContainer(
 ): Promise<number> {
   if (!isMovable(step)) throw new TypeError(`step ${step.name} is not for containers`)
   cleanUpOnSignals()
+  const more = step.container.tools?.(settings, given) ?? []
   const engine = await openEngine(name, settings)
+  const targets = [...targetsOf(step.container.step, settings, engine.arch ?? hostArch()), ...more]
   const workspace = openWorkspace(settings)
   const places = placesOf(step, settings, workspace, given)
   removeLeftovers(workspace)
   const kind = step.container.step
-  const image = await builderImage(
-    engine,
-    settings,
-    workspace,
-    targetsOf(kind, settings, engine.arch ?? hostArch()),
-  )
+  const image = await builderImage(engine, settings, workspace, targets)
   // From here on a signal ends the container, and that ends us.
   for (const signal of SIGNALS) process.removeAllListeners(signal)
   const clock = await epochSeconds(settings, () => -1)

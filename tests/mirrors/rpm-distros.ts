@@ -132,7 +132,10 @@ export const CENTOS: RpmDistro = {
     {
       name: 'selinux-policy-targeted',
       repository: 'BaseOS',
-      files: { 'etc/selinux/config': 'SELINUX=enforcing\nSELINUXTYPE=targeted\n' },
+      files: {
+        'etc/selinux/config': 'SELINUX=enforcing\nSELINUXTYPE=targeted\n',
+        'etc/selinux/targeted/contexts/files/file_contexts': '/.* system_u:object_r:default_t:s0\n',
+      },
     },
     {
       name: 'container-selinux',
@@ -148,5 +151,58 @@ export const CENTOS: RpmDistro = {
       files: { 'usr/share/hello': 'hello\n' },
       requires: ['bash'],
     },
+  ],
+}
+
+/** Clear Linux, an archive of it: packages without signatures, and an index that its keeper signs. */
+export const CLEARLINUX: RpmDistro = {
+  name: 'clearlinux',
+  version: '43000',
+  release: '1',
+  signsIndexOnly: true,
+  pathOf: () => 'releases/43000/clear/x86_64/os',
+  files: { latest: '43000\n' },
+  packages: [
+    {
+      name: 'filesystem',
+      repository: 'clear',
+      ...FILESYSTEM,
+      files: {
+        'usr/lib/os-release': lines([
+          ...['NAME="Clear Linux OS"', 'ID=clear-linux-os', 'VERSION_ID=43000'],
+          'PRETTY_NAME="Clear Linux OS"',
+        ]),
+        'etc/passwd': lines(PASSWD),
+        'etc/group': lines(GROUP),
+      },
+      links: { ...FILESYSTEM.links, 'etc/os-release': '../usr/lib/os-release' },
+    },
+    { name: 'glibc', repository: 'clear', debs: GLIBC, requires: ['filesystem'] },
+    {
+      name: 'bash',
+      repository: 'clear',
+      debs: ['bash', 'libtinfo6'],
+      requires: ['glibc'],
+      links: { 'usr/bin/sh': 'bash' },
+      provides: ['/bin/sh'],
+    },
+    { name: 'util-linux-bin', repository: 'clear', debs: 'rest', requires: ['bash'] },
+    { name: 'libudev0-shim', repository: 'clear', debs: ['libudev1'], requires: ['glibc'] },
+    { name: 'kmod-bin', repository: 'clear', debs: ['kmod'], requires: ['util-linux-bin'] },
+    { name: 'libseccomp', repository: 'clear', debs: ['libseccomp2'], requires: ['glibc'] },
+    {
+      name: 'systemd',
+      repository: 'clear',
+      debs: SYSTEMD,
+      requires: ['util-linux-bin', 'libudev0-shim', 'libseccomp'],
+    },
+    {
+      name: 'chrony',
+      repository: 'clear',
+      debs: ['chrony'],
+      requires: ['util-linux-bin', 'libseccomp'],
+      attributes: ['%attr(0750,chrony,chrony) %dir /var/lib/chrony'],
+    },
+    { name: 'iptables-bin', repository: 'clear', debs: ['iptables'], requires: ['util-linux-bin'] },
   ],
 }

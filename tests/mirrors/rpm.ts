@@ -68,7 +68,7 @@ export interface RpmMirror extends Mirror {
 const KEPT = join(PROJECT, 'workdir', 'test-mirror')
 
 /** Raised when the way packages are made here changes. */
-const FORMAT = 2
+const FORMAT = 3
 
 /** Debian's programs for a guest of any rpm distro; what they need comes along. */
 const DEBS = [
@@ -136,6 +136,7 @@ async function make(distro: RpmDistro, folder: string): Promise<void> {
 /** A folder of files per package. */
 async function layTrees(distro: RpmDistro, work: string, pool: string): Promise<void> {
   const named = new Set(distro.packages.flatMap(({ debs = [] }) => (debs === 'rest' ? [] : debs)))
+  const linked = distro.packages.flatMap(({ links = {} }) => Object.keys(links))
   const all = readdirSync(pool).map((file) => ({ file, deb: file.replace(/_.*$/, '') }))
   for (const { name, debs = [], files = {}, links = {}, folders = [] } of distro.packages) {
     const tree = join(work, 'trees', name)
@@ -155,6 +156,8 @@ async function layTrees(distro: RpmDistro, work: string, pool: string): Promise<
       'cd "$1"; for name in bin sbin lib lib64; do rm "$name"; rmdir --ignore-fail-on-non-empty "usr/$name"; done',
       tree,
     )
+    // Debian's base-files has folders where another package has links.
+    for (const path of linked) rmSync(join(tree, path), { recursive: true, force: true })
     for (const path of folders) mkdirSync(join(tree, path), { recursive: true })
     for (const [path, text] of Object.entries(files)) {
       mkdirSync(join(tree, path, '..'), { recursive: true })

@@ -2,6 +2,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import {
+  chmodSync,
   closeSync,
   existsSync,
   mkdirSync,
@@ -195,6 +196,8 @@ export function builderTar(docker: Dockerd): string {
   if (existsSync(tar)) return tar
   for (const old of readdirSync(KEPT)) if (old.startsWith('osbuilder-builder-')) rmSync(join(KEPT, old))
   docker.ask('save', '--output', `${tar}.part`, name)
+  // A user's engine reads it too.
+  chmodSync(`${tar}.part`, 0o644)
   renameSync(`${tar}.part`, tar)
   return tar
 }

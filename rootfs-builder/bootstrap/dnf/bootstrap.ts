@@ -29,6 +29,13 @@ export interface DnfTree {
   readonly cacheDir: string
 }
 
+/**
+ * Names, beside the tree, of what dnf is given: at its end it writes a log and a note below the root of the
+ * guest too, at the same paths, which must be known to be left out.
+ */
+const SCRATCH = 'osbuilder-scratch'
+const CACHE = 'osbuilder-cache'
+
 /** What a package's script finds in /dev. It sees no disk of the host. */
 const DEVICES = ['full', 'null', 'random', 'tty', 'urandom', 'zero']
 
@@ -64,17 +71,18 @@ export async function bootstrapDnf(
     writeFileSync(join(scratch, RPM_HOME, '.rpmmacros'), rpmMacros(tree.database, tree.keepDocs))
     await withDnfCache(source, cacheDir, async (folder) => {
       await ensureIndexes(tree, folder)
-      const dnf = dnfArgv(source, { scratch, cache: folder }, workplace, ['install', ...tree.packages])
+      const places = { scratch: join(workplace, SCRATCH), cache: join(workplace, CACHE) }
+      const dnf = dnfArgv(source, places, join(workplace, 'tree'), ['install', ...tree.packages])
       try {
         await run(
           [
             ...PRIVATE_NAMESPACE,
-            ...['bash', '-euo', 'pipefail', '-c', script(tree)],
-            ...['bash', targetDir, tarFile, workplace, join(scratch, 'disk'), ...dnf],
+            ...['bash', '-euo', 'pipefail', '-c', script(tree, workplace)],
+            ...['bash', targetDir, tarFile, workplace, scratch, folder, ...dnf],
           ],
           {
             ...{ logFile: options.logFile, verbose: options.verbose, cwd: '/' },
-            env: { HOME: join(scratch, RPM_HOME), SOURCE_DATE_EPOCH: String(epochSeconds) },
+            env: { HOME: join(workplace, SCRATCH, RPM_HOME), SOURCE_DATE_EPOCH: String(epochSeconds) },
           },
         )
       } catch (error) {
@@ -88,9 +96,13 @@ export async function bootstrapDnf(
   }
 }
 
-/** $1 target, $2 tar file, $3 workplace, $4 folder on disk for it, then dnf. */
-function script({ epochSeconds, database }: DnfTree): string {
-  const leftOut = [...LEFT_OUT, ...LEFT_OF_DATABASE.map((name) => `${database}/${name}`)]
+/** $1 target, $2 tar file, $3 workplace, $4 scratch, $5 dnf's cache, then dnf. */
+function script({ epochSeconds, database }: DnfTree, workplace: string): string {
+  const leftOut = [
+    ...LEFT_OUT,
+    ...LEFT_OF_DATABASE.map((name) => `${database}/${name}`),
+    ...[SCRATCH, CACHE].map((name) => `${workplace.slice(1)}/${name}`),
+  ]
   const tar = [
     ['tar', '--create', '--sort=name', '--format=pax'],
     ['--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime'],
@@ -98,14 +110,15 @@ function script({ epochSeconds, database }: DnfTree): string {
     leftOut.map((path) => `--exclude=./${path}`),
   ].flat()
   return [
-    mountWorkplace('"$3"', '"$4"'),
-    'cd "$3"; mkdir -m 0755 dev; mkdir -m 0555 proc sys',
+    mountWorkplace('"$3"', '"$4/disk"'),
+    `cd "$3"; mkdir tree ${SCRATCH} ${CACHE}; mount --bind "$4" ${SCRATCH}; mount --bind "$5" ${CACHE}`,
+    'cd tree; mkdir -m 0755 dev; mkdir -m 0555 proc sys',
     `for name in ${DEVICES.join(' ')}; do : > dev/$name; mount --bind /dev/$name dev/$name; done`,
     // A container's engine may forbid a new one.
     'mount -t proc proc proc 2>/dev/null || mount --rbind /proc proc',
-    'cd /; "${@:5}" >&2',
-    'umount --recursive --lazy "$3/proc"',
-    `${quote(tar)} --directory "$3" . | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
+    'cd /; "${@:6}" >&2',
+    'umount --recursive --lazy "$3/tree/proc"',
+    `${quote(tar)} --directory "$3/tree" . | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
   ].join('\n')
 }
 

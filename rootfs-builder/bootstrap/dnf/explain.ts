@@ -43,7 +43,7 @@ const FAILURES: readonly {
 
 /** Lines that tell a cause, not its consequences. */
 const TELLING =
-  /^\s*(Error:.*\S|Problem|- |Failed|Cannot|Curl error|Public key|Package .*not signed|file .*conflicts|.*GPG|.*Status code|.*[Cc]hecksum)/
+  /^\s*(Error:.*\S|Problem|\[FAILED\]|- |Failed|Cannot|Curl error|Public key|Package .*not signed|file .*conflicts|.*GPG|.*Status code|.*[Cc]hecksum)/
 
 /** Names of packages that no repository has. */
 export function missingPackages(log: string): string[] {
