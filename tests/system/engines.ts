@@ -137,8 +137,8 @@ export async function startDockerd(
     ...(options.tcp === undefined ? [] : ['--tls=false']),
     ...(options.flags ?? []),
   ]
-  // One that was killed has left it, and its number may be another's by now.
-  rmSync(join(folder, 'pid'), { force: true })
+  // One that was killed has left these, and their numbers may be others' by now.
+  for (const pid of ['pid', 'exec/containerd/containerd.pid']) rmSync(join(folder, pid), { force: true })
   const log = join(folder, 'dockerd.log')
   const output = openSync(log, 'a')
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', output, output] })

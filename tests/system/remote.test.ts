@@ -194,6 +194,11 @@ t.test('an engine elsewhere that goes away is told, and nothing is left', async 
   })
   t.match(gone.said, 'docker does not answer at osbuilder-x86_64')
   t.match(gone.said, 'try: start the engine that BUILDER names, or correct BUILDER')
+  // The container of an engine that was killed goes when that is started again.
+  const back = await startDockerd(join(scratch, 'machine-0'), { within: first.room.enter })
+  await until(() => back.ask('ps', '--all', '--quiet') === '')
+  t.equal(back.ask('ps', '--all', '--quiet'), '')
+  await endOf(back.child)
 })
 
 /** Build on the host and elsewhere, and compare what came out. Returns the rows of the table. */
