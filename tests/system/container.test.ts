@@ -83,6 +83,13 @@ for (const [distro, settings] of Object.entries(DISTROS)) {
   })
 }
 
+t.test('without a container nothing is built where the tools of the host fail', async (t) => {
+  const variables = { ...COMMON, ...DISTROS.alpine, WORKDIR: join(scratch, 'trapped') }
+  const { status, said } = await makeAsync('rootfs', variables, room.enter)
+  t.not(status, 0)
+  t.match(said, 'a tool of the host was used')
+})
+
 t.test("a container has the builder's /usr, and of this host what the step needs", async (t) => {
   const WORKDIR = join(scratch, 'mounts')
   const settings = { ...COMMON, ...DISTROS.debian, ...PLACES.docker, WORKDIR, EXTRA_PKGS: 'less' }
