@@ -146,15 +146,24 @@ t.test('a disk of the caller that is full is told as that', async (t) => {
   t.equal(first.docker.ask('ps', '--all', '--quiet'), '', 'no container is left')
 })
 
-t.test('a step that is killed takes its container along, on another machine as well', async (t) => {
-  const WORKDIR = join(mine, 'orphan')
-  const settings = { ...COMMON, ...DISTROS.debian, USE_DOCKER: 'yes', DOCKER_HOST: first.docker.host }
-  const child = startStep('rootfs', { ...settings, WORKDIR })
-  await until(() => first.docker.ask('ps', '--quiet') !== '')
-  child.kill('SIGKILL')
-  await until(() => first.docker.ask('ps', '--all', '--quiet') === '')
-  t.equal(first.docker.ask('ps', '--all', '--quiet'), '')
-})
+t.test(
+  'a step that is stopped or killed takes its container along, on another machine as well',
+  async (t) => {
+    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+      const WORKDIR = join(mine, 'orphan')
+      const settings = { ...COMMON, ...DISTROS.debian, USE_DOCKER: 'yes', DOCKER_HOST: first.docker.host }
+      const child = startStep('rootfs', { ...settings, WORKDIR })
+      const building = ended(child)
+      await until(() => first.docker.ask('ps', '--quiet') !== '')
+      child.kill(signal)
+      const { said } = await building
+      t.notMatch(said, 'ERROR', signal)
+      await until(() => first.docker.ask('ps', '--all', '--quiet') === '')
+      t.equal(first.docker.ask('ps', '--all', '--quiet'), '')
+      t.notOk(existsSync(join(WORKDIR, 'debian_rootfs')))
+    }
+  },
+)
 
 t.test('an engine elsewhere that goes away is told, and nothing is left', async (t) => {
   for (const end of ['its container is killed', 'it is killed'] as const) {
