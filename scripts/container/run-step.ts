@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { managerOf } from '../../rootfs-builder/distros.ts'
 import type { ArchName } from '../arch.ts'
 import { epochSeconds } from '../epoch.ts'
 import { BuildError } from '../errors.ts'
@@ -65,6 +66,8 @@ export async function runInContainer(
   // The engine could not start it, or it is gone, or somebody killed the container.
   await removeContainer(job)
   const reason = await endedEarly(engine, job.container)
+  // What lost its engine may have gone on for a moment.
+  removeLeftovers(workspace, 'own too')
   if (status === 137 || reason.because.length > 0) throw reason
   throw new BuildError('E_COMMAND', `${name} could not run the step`, { hint: 'what it said is above' })
 }
@@ -80,15 +83,16 @@ function isMovable(step: Step): step is MovableStep {
  */
 export function targetsOf(
   step: ContainerStep,
-  settings: Pick<Settings, 'ARCH' | 'BUILD_METHOD' | 'REMOTE_CACHE'>,
+  settings: Pick<Settings, 'ARCH' | 'BUILD_METHOD' | 'DISTRO' | 'REMOTE_CACHE'>,
   machine: ArchName,
 ): ToolTarget[] {
   const arch = settings.ARCH === 'host' ? hostArch() : settings.ARCH
+  const manager = managerOf(settings)
   const foreign: ToolTarget[] = arch === machine ? [] : [`foreign-${arch}`]
   if (step === 'kernel') return ['kernel', ...foreign]
   return [
     ...(['rootfs', 'image', 'xfs', 'squashfs', 'signing', 'initrd'] as const),
-    ...(settings.BUILD_METHOD === 'dracut' ? (['dracut'] as const) : []),
+    ...(manager === 'dracut' || manager === 'dnf' ? [manager] : []),
     ...(settings.REMOTE_CACHE === '' ? [] : (['remote-cache'] as const)),
     // A packer runs nothing of the guest, and packs all of them alike.
     ...(step === 'rootfs' ? foreign : []),
