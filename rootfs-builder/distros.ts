@@ -3,8 +3,6 @@ import { ARCH_NAMES } from '../scripts/arch.ts'
 import type { ArchName } from '../scripts/arch.ts'
 import { checkDracutSettings } from '../dracut/dracut.ts'
 import { thisHost } from '../dracut/host.ts'
-import { BuildError } from '../scripts/errors.ts'
-import type { ToolTarget } from '../scripts/host-tools.ts'
 import { hostArch, oneOf } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { alpine } from './alpine/distro.ts'
@@ -117,23 +115,6 @@ function wrongInit(distro: Distro, agentInit: boolean): string {
   return agentInit
     ? `AGENT_INIT=yes: ${distro.name} is made for systemd; type AGENT_INIT=no`
     : `AGENT_INIT=no: ${distro.name} has no systemd to start the agent; type AGENT_INIT=yes, or leave it out`
-}
-
-/**
- * Tools of the distro's package manager that not every builder of guests has.
- *
- * @throws BuildError E_CONFIG when the guest is to come from what this host has, and a container has not
- */
-export function builderTools(settings: Settings, name: string): readonly ToolTarget[] {
-  if (settings.BUILD_METHOD === 'dracut') return []
-  const distro = DISTROS.find((one) => one.name === name)
-  if (distro?.packageManager !== 'dnf') return []
-  if (settings.DISTRO_REPO) {
-    throw new BuildError('E_CONFIG', 'DISTRO_REPO=yes: a container has no repositories of this host', {
-      hint: 'leave DISTRO_REPO out and name a mirror with REPO_URL, or leave out USE_DOCKER and USE_PODMAN',
-    })
-  }
-  return ['dnf']
 }
 
 /** The chosen distro, release and architecture; call after `checkChoice` found no problem. */

@@ -17,7 +17,7 @@ import type { StepArguments } from '../scripts/step.ts'
 import { openWorkspace, projectVersion, removeLeftovers } from '../scripts/workspace.ts'
 import { checkAgentSettings, resolveAgent } from './agent-source.ts'
 import { planBase } from './bootstrap/plan.ts'
-import { builderTools, checkChoice, choose, distroTable, endOfLifeWarning } from './distros.ts'
+import { checkChoice, choose, distroTable, endOfLifeWarning } from './distros.ts'
 import type { Choice } from './distros.ts'
 import { protectEdits, refuseForeignFolder } from '../scripts/guard.ts'
 import { baseFingerprint, describeInputs, lowerFingerprint, rootfsFingerprint } from './inputs.ts'
@@ -50,13 +50,7 @@ await runStep({
   valueFlags: ['a', 'o', 'r', 't'],
   switches: ['d', 'l', 'w'],
   needsOwners: true,
-  container: {
-    step: 'rootfs',
-    pathFlags: ['r'],
-    positionalPaths: false,
-    outside: ['l', 't'],
-    tools: (settings, given) => builderTools(settings, given.positional[0] ?? settings.DISTRO),
-  },
+  container: { step: 'rootfs', pathFlags: ['r'], positionalPaths: false, outside: ['l', 't'] },
   main,
 })
 

@@ -3,11 +3,9 @@ import minimist from 'minimist'
 
 import type { ContainerStep } from './container/privileges.ts'
 import { BuildError, errnoOf } from './errors.ts'
-import type { ToolTarget } from './host-tools.ts'
 import { reportError } from './log.ts'
 import { USER_NAMESPACE, isRoot, missingIds, namespaceError, namespaceFacts } from './namespace.ts'
 import { readSettings, wantsContainer } from './settings.ts'
-import type { Settings } from './settings.ts'
 import { cleanUpOnSignals } from './temporary.ts'
 
 export interface StepArguments {
@@ -35,8 +33,6 @@ export interface Step {
     readonly positionalPaths: boolean
     /** Flags that ask for something no container is needed for. */
     readonly outside?: readonly string[]
-    /** Tools that a builder needs beyond those of every guest's; default: none. */
-    readonly tools?: (settings: Settings, given: StepArguments) => readonly ToolTarget[]
   }
   readonly main: (given: StepArguments) => Promise<void>
 }

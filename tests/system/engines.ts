@@ -84,7 +84,7 @@ export function traps(scratch: string): string[] {
   writeFileSync(trap, '#!/bin/sh\necho "a tool of the host was used: $0 $*" >&2\nexit 99\n', { mode: 0o755 })
   const tools = HOST_TOOLS.filter(
     ({ targets, packages }) =>
-      (['rootfs', 'image', 'initrd'] as const).some((target) => targets.includes(target)) &&
+      (['rootfs', 'image', 'initrd', 'dnf'] as const).some((target) => targets.includes(target)) &&
       !CALLERS_OWN.has(packages.apt ?? ''),
   ).flatMap(({ tool }) => findTool(tool) ?? [])
   const real = [...new Set(tools.map((tool) => realpathSync(tool)))]
