@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { join, relative } from 'node:path'
 
 import { PROJECT_ROOT } from './paths.ts'
 
 /** Folders of the build that run; its tests are not among them. */
 const ROOMS = ['scripts', 'rootfs-builder', 'image-builder', 'initrd-builder', 'dracut', 'kernel', 'proof']
 
-/** Data beside the sources that the steps read, by its ending. */
-const DATA = /\.(c|h|gpg|pub|conf|list|yaml|patch)$/
+/** What is no data that steps read: sources, which are compiled, texts for people, and templates of sources. */
+const NO_DATA = /\.(ts|md|txt)$/
 
 /** Files and folders of the project that build guests, as paths below its root. */
 export function runtimeFiles(): string[] {
@@ -23,8 +23,9 @@ export function runtimeFiles(): string[] {
 function dataOf(room: string): string[] {
   const folder = join(PROJECT_ROOT, room)
   if (!existsSync(folder)) return []
-  const names = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-  return names.filter((name) => DATA.test(name)).map((name) => `${room}/${name}`)
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !NO_DATA.test(entry.name))
+    .map((entry) => relative(PROJECT_ROOT, join(entry.parentPath, entry.name)))
 }
 
 /** Packages the steps import, and not those the tests and checks need. Source: package-lock.json, field `dev`. */

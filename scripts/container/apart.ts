@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, statSync } from 'node:fs'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 
 import { BuildError } from '../errors.ts'
@@ -11,7 +12,7 @@ import { runtimeFiles } from '../runtime-files.ts'
 import { markerOf } from '../workspace.ts'
 import type { Workspace } from '../workspace.ts'
 import { BUILDER_NODE } from './builder-image.ts'
-import { UNTIL_GONE, removeContainer, startContainer } from './container.ts'
+import { SIGNALS, UNTIL_GONE, removeContainer, startContainer } from './container.ts'
 import type { Job } from './container.ts'
 import { at, endedEarly } from './engine.ts'
 import { isBelow } from './places.ts'
@@ -45,6 +46,11 @@ const DO_STEP = [
  */
 export async function runApart(job: Job, places: Places, workspace: Workspace): Promise<number> {
   tellLimits(places)
+  let stopped: number | undefined
+  for (const signal of SIGNALS) {
+    // As a shell names it.
+    process.on(signal, () => (stopped ??= 128 + constants.signals[signal]))
+  }
   const holder = await startContainer(job, [`${CACHE_VOLUME}:${places.cacheDir}`], HOLD, [])
   try {
     await untilStarted(job, holder)
@@ -53,6 +59,8 @@ export async function runApart(job: Job, places: Places, workspace: Workspace): 
     await fetchAll(job, places, workspace, status === 0)
     return status
   } catch (error) {
+    // Whoever stopped us needs no reason for what then failed.
+    if (stopped !== undefined) return stopped
     if (error instanceof Told) return error.status
     throw error
   } finally {

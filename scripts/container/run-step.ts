@@ -37,17 +37,15 @@ export async function runInContainer(
 ): Promise<number> {
   if (!isMovable(step)) throw new TypeError(`step ${step.name} is not for containers`)
   cleanUpOnSignals()
+  refuseHostRepositories(settings)
   const engine = await openEngine(name, settings)
   const workspace = openWorkspace(settings)
   const places = placesOf(step, settings, workspace, given)
   removeLeftovers(workspace)
   const kind = step.container.step
-  const image = await builderImage(
-    engine,
-    settings,
-    workspace,
-    targetsOf(kind, settings, engine.arch ?? hostArch()),
-  )
+  const distro = (kind === 'rootfs' ? given.positional[0] : undefined) ?? settings.DISTRO
+  const targets = targetsOf(kind, { ...settings, DISTRO: distro }, engine.arch ?? hostArch())
+  const image = await builderImage(engine, settings, workspace, targets)
   // From here on a signal ends the container, and that ends us.
   for (const signal of SIGNALS) process.removeAllListeners(signal)
   const clock = await epochSeconds(settings, () => -1)
@@ -73,6 +71,14 @@ export async function runInContainer(
   removeLeftovers(workspace, 'own too')
   if (status === 137 || reason.because.length > 0) throw reason
   throw new BuildError('E_COMMAND', `${name} could not run the step`, { hint: 'what it said is above' })
+}
+
+/** @throws BuildError E_CONFIG when the guest is to come from what this host has, and a container has not */
+function refuseHostRepositories(settings: Pick<Settings, 'DISTRO_REPO'>): void {
+  if (!settings.DISTRO_REPO) return
+  throw new BuildError('E_CONFIG', 'DISTRO_REPO=yes: a container has no repositories of this host', {
+    hint: 'leave DISTRO_REPO out and name a mirror with REPO_URL, or leave out USE_DOCKER and USE_PODMAN',
+  })
 }
 
 function isMovable(step: Step): step is MovableStep {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -15,9 +15,11 @@ import {
   MARKER,
   TRAPS,
   baseTar,
+  builderTar,
   digestsOf,
   endOf,
   halfMade,
+  loadBuilder,
   openRoom,
   podmanStorage,
   removeScratch,
@@ -40,6 +42,7 @@ const centos = await startRpmMirror(CENTOS)
 const room = await openRoom(`mount -t tmpfs -o size=48m tmpfs '${full}'; ${TRAPS}`, traps(scratch))
 let docker = await startDockerd(join(scratch, 'docker'), { within: room.enter })
 docker.ask('import', baseTar(), BASE)
+loadBuilder(docker)
 t.teardown(async () => {
   await endOf(docker.child)
   await Promise.all([debian.close(), alpine.close(), centos.close(), room.close()])
@@ -85,6 +88,13 @@ for (const [distro, settings] of Object.entries(DISTROS)) {
     t.equal(docker.ask('ps', '--all', '--quiet'), '', 'no container is left')
   })
 }
+
+t.test('without a container nothing is built where the tools of the host fail', async (t) => {
+  const variables = { ...COMMON, ...DISTROS.alpine, WORKDIR: join(scratch, 'trapped') }
+  const { status, said } = await makeAsync('rootfs', variables, room.enter)
+  t.not(status, 0)
+  t.match(said, 'a tool of the host was used')
+})
 
 t.test("a container has the builder's /usr, and of this host what the step needs", async (t) => {
   const WORKDIR = join(scratch, 'mounts')
@@ -222,15 +232,9 @@ let isLoaded = false
 /** The builder image that docker made is podman's too: it has the same tag, which is its content's. */
 function loadIntoPodman(): void {
   if (isLoaded) return
-  const [image = ''] = docker
-    .ask('images', '--format', '{{.Repository}}:{{.Tag}}', 'osbuilder-builder')
-    .split('\n')
-  const tar = join(scratch, 'builder.tar')
-  docker.ask('save', '--output', tar, image)
-  execFileSync('podman', ['load', '--quiet', '--input', tar], {
+  execFileSync('podman', ['load', '--quiet', '--input', builderTar(docker)], {
     env: { ...process.env, CONTAINERS_STORAGE_CONF: PLACES.podman.CONTAINERS_STORAGE_CONF },
     stdio: 'ignore',
   })
-  rmSync(tar)
   isLoaded = true
 }

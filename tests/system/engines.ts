@@ -2,6 +2,7 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
 import {
+  chmodSync,
   closeSync,
   existsSync,
   mkdirSync,
@@ -83,7 +84,7 @@ export function traps(scratch: string): string[] {
   writeFileSync(trap, '#!/bin/sh\necho "a tool of the host was used: $0 $*" >&2\nexit 99\n', { mode: 0o755 })
   const tools = HOST_TOOLS.filter(
     ({ targets, packages }) =>
-      (['rootfs', 'image', 'initrd'] as const).some((target) => targets.includes(target)) &&
+      (['rootfs', 'image', 'initrd', 'dnf'] as const).some((target) => targets.includes(target)) &&
       !CALLERS_OWN.has(packages.apt ?? ''),
   ).flatMap(({ tool }) => findTool(tool) ?? [])
   const real = [...new Set(tools.map((tool) => realpathSync(tool)))]
@@ -136,8 +137,8 @@ export async function startDockerd(
     ...(options.tcp === undefined ? [] : ['--tls=false']),
     ...(options.flags ?? []),
   ]
-  // One that was killed has left it, and its number may be another's by now.
-  rmSync(join(folder, 'pid'), { force: true })
+  // One that was killed has left these, and their numbers may be others' by now.
+  for (const pid of ['pid', 'exec/containerd/containerd.pid']) rmSync(join(folder, pid), { force: true })
   const log = join(folder, 'dockerd.log')
   const output = openSync(log, 'a')
   const child = spawn(argv[0] ?? '', argv.slice(1), { stdio: ['ignore', output, output] })
@@ -195,6 +196,8 @@ export function builderTar(docker: Dockerd): string {
   if (existsSync(tar)) return tar
   for (const old of readdirSync(KEPT)) if (old.startsWith('osbuilder-builder-')) rmSync(join(KEPT, old))
   docker.ask('save', '--output', `${tar}.part`, name)
+  // A user's engine reads it too.
+  chmodSync(`${tar}.part`, 0o644)
   renameSync(`${tar}.part`, tar)
   return tar
 }

@@ -16,6 +16,8 @@ import {
   BASE,
   TRAPS,
   baseTar,
+  builderTar,
+  builders,
   digestsOf,
   endOf,
   halfMade,
@@ -72,13 +74,13 @@ t.teardown(async () => {
 t.test('debian on the engine of its architecture: the bytes of the host', async (t) => {
   const settings = { ...COMMON, ...DISTROS.debian, ARCH: 'x86_64' }
   const rows = await compare(t, 'rootfs', settings, { 'docker elsewhere': FARM })
-  t.match(first.docker.ask('images', '--quiet', 'osbuilder-builder'), /./, 'the first has done it')
-  t.equal(second.docker.ask('images', '--quiet', 'osbuilder-builder'), '', 'and the second nothing')
+  t.equal(builders(first.docker).length, 1, 'the first has done it')
+  t.equal(builders(second.docker).length, 0, 'and the second nothing')
   t.equal(rows.length, 2)
 })
 
 t.test('a guest of another architecture goes to the other engine', async (t) => {
-  passOn(first.docker, second.docker)
+  second.docker.ask('load', '--quiet', '--input', builderTar(first.docker))
   const rootfs = join(mine, 'foreign')
   mkdirSync(join(rootfs, 'etc'), { recursive: true })
   appendFileSync(join(rootfs, 'etc', 'hostname'), 'guest\n')
@@ -144,15 +146,24 @@ t.test('a disk of the caller that is full is told as that', async (t) => {
   t.equal(first.docker.ask('ps', '--all', '--quiet'), '', 'no container is left')
 })
 
-t.test('a step that is killed takes its container along, on another machine as well', async (t) => {
-  const WORKDIR = join(mine, 'orphan')
-  const settings = { ...COMMON, ...DISTROS.debian, USE_DOCKER: 'yes', DOCKER_HOST: first.docker.host }
-  const child = startStep('rootfs', { ...settings, WORKDIR })
-  await until(() => first.docker.ask('ps', '--quiet') !== '')
-  child.kill('SIGKILL')
-  await until(() => first.docker.ask('ps', '--all', '--quiet') === '')
-  t.equal(first.docker.ask('ps', '--all', '--quiet'), '')
-})
+t.test(
+  'a step that is stopped or killed takes its container along, on another machine as well',
+  async (t) => {
+    for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+      const WORKDIR = join(mine, 'orphan')
+      const settings = { ...COMMON, ...DISTROS.debian, USE_DOCKER: 'yes', DOCKER_HOST: first.docker.host }
+      const child = startStep('rootfs', { ...settings, WORKDIR })
+      const building = ended(child)
+      await until(() => first.docker.ask('ps', '--quiet') !== '')
+      child.kill(signal)
+      const { said } = await building
+      t.notMatch(said, 'ERROR', signal)
+      await until(() => first.docker.ask('ps', '--all', '--quiet') === '')
+      t.equal(first.docker.ask('ps', '--all', '--quiet'), '')
+      t.notOk(existsSync(join(WORKDIR, 'debian_rootfs')))
+    }
+  },
+)
 
 t.test('an engine elsewhere that goes away is told, and nothing is left', async (t) => {
   for (const end of ['its container is killed', 'it is killed'] as const) {
@@ -192,6 +203,11 @@ t.test('an engine elsewhere that goes away is told, and nothing is left', async 
   })
   t.match(gone.said, 'docker does not answer at osbuilder-x86_64')
   t.match(gone.said, 'try: start the engine that BUILDER names, or correct BUILDER')
+  // The container of an engine that was killed goes when that is started again.
+  const back = await startDockerd(join(scratch, 'machine-0'), { within: first.room.enter })
+  await until(() => back.ask('ps', '--all', '--quiet') === '')
+  t.equal(back.ask('ps', '--all', '--quiet'), '')
+  await endOf(back.child)
 })
 
 /** Build on the host and elsewhere, and compare what came out. Returns the rows of the table. */
@@ -255,20 +271,6 @@ function contexts(by: Readonly<Record<string, Machine>>): string {
   return folder
 }
 
-/** Give one engine the builder of another: it has the same name wherever it has the same content. */
-function passOn(from: Dockerd, to: Dockerd): void {
-  to.ask('load', '--input', saved(from))
-}
-
-function saved(docker: Dockerd): string {
-  const [image = ''] = docker
-    .ask('images', '--format', '{{.Repository}}:{{.Tag}}', 'osbuilder-builder')
-    .split('\n')
-  const tar = join(scratch, 'builder.tar')
-  if (!existsSync(tar)) docker.ask('save', '--output', tar, image)
-  return tar
-}
-
 /** Podman's service on a machine. */
 async function startPodman({ room, address }: Machine) {
   const host = `tcp://${address}:2376`
@@ -284,7 +286,12 @@ async function startPodman({ room, address }: Machine) {
   const ask = (...asked: string[]): string =>
     execFileSync('podman', ['--remote', '--url', host, ...asked], { encoding: 'utf8' }).trim()
   await until(() => spawnSync('podman', ['--remote', '--url', host, 'version']).status === 0)
-  return { host, child, ask, load: (docker: Dockerd) => ask('load', '--input', saved(docker)) }
+  return {
+    host,
+    child,
+    ask,
+    load: (docker: Dockerd) => ask('load', '--quiet', '--input', builderTar(docker)),
+  }
 }
 
 /** A proxy that knows Debian's archive and nothing else. */

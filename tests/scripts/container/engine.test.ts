@@ -44,6 +44,9 @@ t.test('a builder has the tools of its machine, and its text is the same in ever
   t.notOk(targetsOf('rootfs', settings, 'aarch64').includes('foreign-aarch64'), 'which is none there')
   t.notOk(targetsOf('image', settings, 'x86_64').includes('foreign-aarch64'), 'nor to pack one')
   t.ok(targetsOf('kernel', settings, 'x86_64').includes('foreign-aarch64'))
+  const manager = (DISTRO: string) =>
+    targetsOf('image', parseSettings({ DISTRO }), hostArch()).includes('dnf')
+  t.strictSame([manager('centos'), manager('debian')], [true, false], 'one builder for a package manager')
   const text = containerfile('base@sha256:1', ['rootfs', 'initrd'])
   t.equal(text, containerfile('base@sha256:1', ['initrd', 'rootfs']))
   t.match(text, /^FROM base@sha256:1\n/)
