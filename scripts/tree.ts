@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs'
-import type { Stats } from 'node:fs'
 import { join } from 'node:path'
 
 import { BuildError } from './errors.ts'
@@ -77,9 +76,9 @@ export function readTree(root: string): TreeEntry[] {
   const entries: TreeEntry[] = []
   const visit = (path: string): void => {
     const hostPath = path === '' ? root : join(root, path)
-    const status = lstatSync(hostPath)
-    entries.push(entryOf(path, hostPath, status))
-    if (!status.isDirectory()) return
+    const entry = entryAt(path, hostPath)
+    entries.push(entry)
+    if (entry.type !== 'directory') return
     for (const name of namesIn(hostPath)) visit(path === '' ? name : `${path}/${name}`)
   }
   visit('')
@@ -102,7 +101,9 @@ function refuseBrokenNames(directory: string): void {
   }
 }
 
-function entryOf(path: string, hostPath: string, status: Stats): TreeEntry {
+/** The entry of a host file, as `path` of a tree. */
+export function entryAt(path: string, hostPath: string): TreeEntry {
+  const status = lstatSync(hostPath)
   const type = TYPE_OF_MODE.get(status.mode & S_IFMT)
   if (type === undefined) throw new BuildError('E_INPUT', `${hostPath}: unknown file type`)
   const isDevice = type === 'character-device' || type === 'block-device'

@@ -5,9 +5,6 @@ import { selectPackages } from '../distro.ts'
 import type { Choice } from '../distros.ts'
 import type { Guest } from '../guest.ts'
 import type { InstalledPackage } from '../packages.ts'
-import { planApk } from './apk/apk.ts'
-import { planApt } from './apt-plan.ts'
-import { planFromHost } from './dracut-plan.ts'
 
 /** A base tree to be, whichever package manager makes it. */
 export interface BasePlan {
@@ -68,10 +65,19 @@ export interface PlanRequest {
 
 /** Ask the mirror, as often as REFRESH says, and decide what the base tree is made of. */
 export async function planBase(settings: Settings, choice: Choice, cacheDir: string): Promise<BasePlan> {
-  if (settings.BUILD_METHOD === 'dracut') return planFromHost(settings)
+  // Loading what another distro needs would cost every build 20 ms.
+  if (settings.BUILD_METHOD === 'dracut') {
+    const { planFromHost } = await import('./dracut-plan.ts')
+    return planFromHost(settings)
+  }
   const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP }
   const packages = selectPackages(choice.distro, features)
   const extra = [...new Set(settings.EXTRA_PKGS)].filter((name) => !packages.includes(name))
   const request = { settings, choice, packages, extra, cacheDir }
-  return choice.distro.packageManager === 'apk' ? planApk(request) : planApt(request)
+  if (choice.distro.packageManager === 'apk') {
+    const { planApk } = await import('./apk/apk.ts')
+    return planApk(request)
+  }
+  const { planApt } = await import('./apt-plan.ts')
+  return planApt(request)
 }
