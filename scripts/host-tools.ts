@@ -211,6 +211,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'docker-registry', dnf: 'docker-distribution', apk: 'docker-registry' },
   },
   {
+    tool: 'strace',
+    why: 'shows in the tests that nothing offline asks a network',
+    targets: ['test'],
+    packages: { apt: 'strace', dnf: 'strace', apk: 'strace' },
+  },
+  {
     tool: 'skopeo',
     why: 'asks a registry for trees that others have built (REMOTE_CACHE)',
     targets: ['remote-cache', 'test'],
@@ -363,8 +369,8 @@ export const HOST_TOOLS: readonly HostTool[] = [
   },
   {
     tool: 'createrepo_c',
-    why: 'makes the rpm repositories of the tests',
-    targets: ['test'],
+    why: 'makes a repository of the rpm packages that a lock names',
+    targets: ['dnf', 'test'],
     packages: { apt: 'createrepo-c', dnf: 'createrepo_c', apk: 'createrepo_c' },
   },
   {

@@ -636,6 +636,30 @@ export const SETTINGS = {
     default: 'no',
     help: 'Store there what was built here',
   },
+  LOCK_FILE: {
+    group: 'where',
+    type: 'path',
+    default: 'osbuilder.lock',
+    help: 'Lock that is used when it is there; /dev/null builds without',
+  },
+  WRITE: {
+    group: 'where',
+    type: 'boolean',
+    default: 'no',
+    help: 'make lock-update writes what it shows',
+  },
+  VENDOR_DIR: {
+    group: 'where',
+    type: 'path',
+    default: 'vendor',
+    help: 'Folder that make vendor fills, and whose files are not downloaded',
+  },
+  OFFLINE: {
+    group: 'where',
+    type: 'boolean',
+    default: 'no',
+    help: 'Build from LOCK_FILE and VENDOR_DIR, without any network',
+  },
   WORKDIR: { group: 'where', type: 'path', default: 'workdir', help: 'Folder that holds everything made' },
   ROOTFS_BUILD_DEST: {
     group: 'where',

@@ -225,6 +225,11 @@ export function processOutside(): string | undefined {
   return process.env[PROCESS_OUTSIDE]
 }
 
+/** True when nothing may be asked of any network; asked before the settings are checked. */
+export function wantsOffline(): boolean {
+  return YES.has((process.env['OFFLINE'] ?? '').toLowerCase())
+}
+
 /** True when a container may have been asked for; asked before the settings are checked. */
 export function wantsContainer(): boolean {
   const switches = [process.env['USE_DOCKER'], process.env['USE_PODMAN']]

@@ -11,7 +11,11 @@ import type { ArchName } from '../../scripts/arch.ts'
 import { hostArch } from '../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
 import type { AptIndex, Suite } from '../../scripts/apt-index.ts'
+import type { LockPlaces } from '../../scripts/locked-file.ts'
+import type { LockedPackage } from '../../scripts/package-lock.ts'
 import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
+import { REPOSITORY, makeRepository, repositoryLine } from './apt-locked.ts'
+import { packagesDigest } from './locked-guest.ts'
 import type { BootstrapOptions } from './plan.ts'
 import { cannotRun, foreignTools, mountWorkplace, workplaceOutside } from './workplace.ts'
 
@@ -28,6 +32,8 @@ export interface AptPlan {
   readonly keyring: string
   readonly keepDocs: boolean
   readonly index: AptIndex
+  /** The packages of a lock, which then are all there is: no mirror is asked. */
+  readonly locked?: { readonly packages: readonly LockedPackage[]; readonly places: LockPlaces }
 }
 
 /** Folders of /usr/share that a guest does without, and what stays in them: the licences of the packages. */
@@ -66,6 +72,7 @@ export function aptInputs(plan: AptPlan): {
     keepDocs: plan.keepDocs,
     // Whichever mirror serves it and whoever's key proves it: the same index names the same packages.
     suites: plan.index.suites.map(({ suite, sha256: digest }) => ({ suite, sha256: digest })),
+    ...(plan.locked === undefined ? {} : { locked: packagesDigest(plan.locked.packages) }),
   }
 }
 
@@ -109,10 +116,18 @@ export async function bootstrapApt(
     ...foreignTools(plan.arch),
   ])
   const scratch = temporaryFor(`${tarFile}.scratch`)
+  const repository = temporaryFor(`${tarFile}.repository`)
   await mkdir(scratch)
+  await mkdir(repository)
   const used = [targetDir, tarFile, plan.keyring, options.lowerDir].filter((path) => path !== undefined)
   const workplace = workplaceOutside(used)
   try {
+    if (plan.locked !== undefined) {
+      const { suite, debianArch, components } = plan
+      const of = { folder: repository, suite, debianArch, component: components[0] ?? 'main' }
+      const epochSeconds = aptEpochSeconds(plan)
+      await makeRepository(plan.locked.packages, { ...of, epochSeconds }, plan.locked.places)
+    }
     await run(
       [
         ...PRIVATE_NAMESPACE,
@@ -120,16 +135,17 @@ export async function bootstrapApt(
         [
           mountWorkplace('"$3"', '"$4"'),
           'install -m 0644 "$5" "$3/keyring.gpg"',
+          `mkdir "$3/${REPOSITORY}"; mount --bind "$6" "$3/${REPOSITORY}"`,
           targetDir === undefined
-            ? '"${@:6}" > "$2"'
+            ? '"${@:7}" > "$2"'
             : // One pass: what goes into the cache is unpacked while it is written.
               // tar stops at the archive's end mark; the padding after it must not find a closed pipe.
-              `"\${@:6}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
+              `"\${@:7}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
         ].join('\n'),
-        ['bash', targetDir ?? '', tarFile, workplace, scratch, plan.keyring],
+        ['bash', targetDir ?? '', tarFile, workplace, scratch, plan.keyring, repository],
         mmdebstrapArgv(
           plan,
-          join(workplace, 'keyring.gpg'),
+          workplace,
           options.lowerDir === undefined ? firstLayer(plan, tarFile) : nextLayer(plan, options.lowerDir),
         ),
       ].flat(),
@@ -141,24 +157,27 @@ export async function bootstrapApt(
       },
     )
   } catch (error) {
-    throw explain(error, plan, options.logFile)
+    throw explainApt(error, plan, options.logFile)
   } finally {
     discard(scratch)
+    discard(repository)
   }
 }
 
-function mmdebstrapArgv(plan: AptPlan, keyring: string, layer: readonly string[]): string[] {
+function mmdebstrapArgv(plan: AptPlan, workplace: string, layer: readonly string[]): string[] {
   return [
     ['mmdebstrap', '--mode=root', '--format=tar'],
     [`--architectures=${plan.debianArch}`],
-    [`--keyring=${keyring}`],
+    [`--keyring=${join(workplace, 'keyring.gpg')}`],
     // A mirror that cuts connections is tried again; one that is silent is given up.
     ['--aptopt=Acquire::Retries "5"', '--aptopt=Acquire::http::Timeout "30"'],
     ['--aptopt=Acquire::Languages "none"'],
     ['--dpkgopt=force-unsafe-io'],
     layer,
     [plan.suite, '-'],
-    sourceLines(plan.index.suites, plan.components),
+    plan.locked === undefined
+      ? sourceLines(plan.index.suites, plan.components)
+      : repositoryLine(workplace, plan.suite, plan.components),
   ].flat()
 }
 
@@ -170,7 +189,12 @@ function firstLayer(plan: AptPlan, tarFile: string): string[] {
     '--variant=required',
     `--include=${plan.packages.join(',')}`,
     ...(plan.keepDocs ? [] : [`--extract-hook=${WITHOUT_DOCUMENTS}`]),
-    `--customize-hook=${quote(['tar', '--create', `--file=${lists}`, ...kept])} --directory "$1/var/lib/apt/lists" .`,
+    // Those of a private archive help nobody.
+    ...(plan.locked === undefined
+      ? [
+          `--customize-hook=${quote(['tar', '--create', `--file=${lists}`, ...kept])} --directory "$1/var/lib/apt/lists" .`,
+        ]
+      : []),
   ]
 }
 
@@ -222,7 +246,7 @@ const FAILURES: readonly {
 const TELLING = /^(E: (?!setup failed|mmdebstrap failed)|Err:|dpkg: error)|Hash Sum mismatch/
 
 /** Name what went wrong in the words of the user's settings. */
-function explain(error: unknown, plan: AptPlan, logFile: string): unknown {
+export function explainApt(error: unknown, plan: AptPlan, logFile: string): unknown {
   if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') return error
   const log = readFileSync(logFile, 'utf8')
   const telling = [...new Set(log.split('\n').filter((line) => TELLING.test(line)))].map((line) =>

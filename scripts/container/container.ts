@@ -46,7 +46,8 @@ export async function startContainer(
 ): Promise<Background> {
   const { engine, settings, environment } = job
   const argv = [
-    ...[...engine.argv, 'run', '--rm', '--interactive', '--name', job.container, '--network', 'host'],
+    ...[...engine.argv, 'run', '--rm', '--interactive', '--name', job.container],
+    ...['--network', settings.OFFLINE ? 'none' : 'host'],
     ...(engine.name === 'docker' && settings.DOCKER_RUNTIME !== ''
       ? ['--runtime', settings.DOCKER_RUNTIME]
       : []),

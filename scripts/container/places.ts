@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { dirname, isAbsolute, resolve } from 'node:path'
 
 import type { ArchName } from '../arch.ts'
@@ -27,6 +27,10 @@ const GROUPS: Readonly<Record<ContainerStep, readonly SettingRow['group'][]>> = 
 
 /** Folders that are written, or that other steps write. */
 const OUTPUTS: readonly SettingName[] = ['ROOTFS_DIR', 'PREFIX']
+
+/** What stands for a mirror: the steps that download read these too. */
+const LOCKED: readonly SettingName[] = ['LOCK_FILE', 'VENDOR_DIR']
+const DOWNLOADING: readonly ContainerStep[] = ['rootfs', 'kernel']
 
 /** Settings that may hold a URL as well as a folder of the host. */
 const MAYBE_FOLDERS = ['AGENT_REPO', 'KERNEL_REPO'] as const
@@ -98,7 +102,14 @@ export function inputPaths(step: ContainerStep, settings: Settings): string[] {
   const maybe = MAYBE_FOLDERS.filter((name) => GROUPS[step].includes(SETTINGS[name].group))
     .map((name) => settings[name])
     .filter((text) => isAbsolute(text))
-  return [...new Set([...named, ...maybe])].filter((path) => path !== '' && existsSync(path))
+  const locked = DOWNLOADING.includes(step) ? LOCKED.map((name) => settings[name] as string) : []
+  return [...new Set([...named, ...maybe, ...locked])].filter((path) => path !== '' && isFileOrFolder(path))
+}
+
+/** Devices, as the /dev/null of LOCK_FILE, are in the container already. */
+function isFileOrFolder(path: string): boolean {
+  const status = statSync(path, { throwIfNoEntry: false })
+  return status?.isFile() === true || status?.isDirectory() === true
 }
 
 /** The folders that are below none of the others. */
@@ -144,6 +155,9 @@ export function environmentOf(
   })
   return {
     ...Object.fromEntries(given),
+    // Their usual names are looked for where the step was started.
+    ...(existsSync(settings.LOCK_FILE) ? { LOCK_FILE: settings.LOCK_FILE } : {}),
+    VENDOR_DIR: settings.VENDOR_DIR,
     ...(epochSeconds === undefined ? {} : { SOURCE_DATE_EPOCH: String(epochSeconds) }),
     // What is the host to the caller is not to an engine on another machine.
     ...(settings.ARCH === 'host' && machine !== hostArch() ? { ARCH: hostArch() } : {}),

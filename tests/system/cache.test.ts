@@ -183,6 +183,11 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   NAME: { value: 'other', builds: 'nothing' },
   KEEP: { value: '1G', builds: 'nothing' },
   CACHE_DIR: 'elsewhere',
+  // What a lock makes of a build: lock.test.ts.
+  LOCK_FILE: { value: '/dev/null', builds: 'nothing' },
+  WRITE: { value: 'yes', builds: 'nothing' },
+  VENDOR_DIR: { value: '/nowhere', builds: 'nothing' },
+  OFFLINE: 'elsewhere',
   WORKDIR: 'elsewhere',
   ROOTFS_BUILD_DEST: 'elsewhere',
   IMAGES_BUILD_DEST: 'elsewhere',

@@ -18,8 +18,12 @@ export interface Ended {
   readonly said: string
 }
 
-// A make around the tests, or the tester's shell, must not tell these builds what to do.
-const BARE = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' }
+// A make around the tests, the tester's shell or lock must not tell these builds what to do.
+const BARE = {
+  PATH: process.env['PATH'] ?? '',
+  HOME: process.env['HOME'] ?? '/root',
+  LOCK_FILE: '/dev/null',
+}
 
 /** Run `make` as a user would, with these variables on its command line. */
 export function make(target: string, variables: Variables): Ended {

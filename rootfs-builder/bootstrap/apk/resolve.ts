@@ -347,9 +347,13 @@ function inOrder(
     begun.add(item)
     for (const dependency of item.depends) {
       if (dependency.isConflict) continue
-      for (const { item: other, provided } of providers.get(dependency.name) ?? []) {
-        if (chosen.get(other.name) === other && isMet(dependency, provided)) visit(other)
-      }
+      // By their names: a lock has them in another order than an index.
+      const others = (providers.get(dependency.name) ?? [])
+        .filter(
+          ({ item: other, provided }) => chosen.get(other.name) === other && isMet(dependency, provided),
+        )
+        .sort((a, b) => (a.item.name < b.item.name ? -1 : 1))
+      for (const { item: other } of others) visit(other)
     }
     ordered.add(item)
   }

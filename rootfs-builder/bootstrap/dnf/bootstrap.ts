@@ -9,11 +9,12 @@ import { quote, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
 import { UNPACK_FLAGS } from '../../base-tree.ts'
 import { nearNames } from '../near-names.ts'
-import type { BootstrapOptions } from '../plan.ts'
+import type { BootstrapOptions, LockedRequest } from '../plan.ts'
 import { foreignTools, mountWorkplace, workplaceOutside } from '../workplace.ts'
 import { RPM_HOME, dnfArgv, rpmMacros } from './config.ts'
 import type { DnfSource } from './config.ts'
 import { explainDnf, failedScripts, missingPackages } from './explain.ts'
+import { checkRpmIndexes, makeRepositories, privateSource } from './locked.ts'
 import { packageNames, prepareScratch, readIndexes, refreshIndexes, withDnfCache } from './metadata.ts'
 import type { IndexedRepository } from './metadata.ts'
 
@@ -27,6 +28,8 @@ export interface DnfTree {
   readonly keepDocs: boolean
   readonly epochSeconds: number
   readonly cacheDir: string
+  /** What of a lock it is made of: then no mirror is asked. */
+  readonly locked?: LockedRequest
 }
 
 /**
@@ -59,18 +62,19 @@ export async function bootstrapDnf(
   tarFile: string,
   options: BootstrapOptions,
 ): Promise<void> {
-  const { source, cacheDir, epochSeconds } = tree
-  requireTools(['dnf', 'rpm', 'setpriv', 'unshare', 'tar', 'bash', ...foreignTools(source.arch)])
-  if (source.repositories !== 'host')
-    for (const { id, url, signs } of source.repositories) note(`${id}: ${url}, signed: ${signs}`)
+  const { cacheDir, epochSeconds } = tree
+  requireTools(['dnf', 'rpm', 'setpriv', 'unshare', 'tar', 'bash', ...foreignTools(tree.source.arch)])
+  if (tree.source.repositories !== 'host')
+    for (const { id, url, signs } of tree.source.repositories) note(`${id}: ${url}, signed: ${signs}`)
   const scratch = temporaryFor(`${tarFile}.scratch`)
-  const workplace = workplaceOutside([targetDir, tarFile, cacheDir, ...source.keys])
+  const workplace = workplaceOutside([targetDir, tarFile, cacheDir, ...tree.source.keys])
+  const source =
+    tree.locked === undefined ? tree.source : privateSource(tree.source, join(workplace, SCRATCH))
   try {
     prepareScratch(scratch, source)
     for (const folder of [RPM_HOME, 'disk']) mkdirSync(join(scratch, folder))
     writeFileSync(join(scratch, RPM_HOME, '.rpmmacros'), rpmMacros(tree.database, tree.keepDocs))
-    await withDnfCache(source, cacheDir, async (folder) => {
-      await ensureIndexes(tree, folder)
+    await withPackages(tree, scratch, async (folder) => {
       const places = { scratch: join(workplace, SCRATCH), cache: join(workplace, CACHE) }
       const dnf = dnfArgv(source, places, join(workplace, 'tree'), ['install', ...tree.packages])
       try {
@@ -94,6 +98,26 @@ export async function bootstrapDnf(
   } finally {
     discard(scratch)
   }
+}
+
+/** Do `work` with a folder for dnf's cache: the one with the indexes that were planned with, or an empty one for a lock. */
+async function withPackages(
+  tree: DnfTree,
+  scratch: string,
+  work: (folder: string) => Promise<void>,
+): Promise<void> {
+  if (tree.locked === undefined) {
+    await withDnfCache(tree.source, tree.cacheDir, async (folder) => {
+      await ensureIndexes(tree, folder)
+      await work(folder)
+    })
+    return
+  }
+  await checkRpmIndexes(tree.source, tree.locked, tree.cacheDir)
+  await makeRepositories(tree.locked, scratch)
+  const folder = join(scratch, 'cache-of-lock')
+  mkdirSync(folder)
+  await work(folder)
 }
 
 /** $1 target, $2 tar file, $3 workplace, $4 scratch, $5 dnf's cache, then dnf. */

@@ -11,6 +11,8 @@ export interface RpmRepository {
   readonly signs: RpmSigned
   /** A mirror may lack it: used when it can be reached. */
   readonly optional?: true
+  /** Made for one build, of packages that a lock names: its index has no signature. */
+  readonly isPrivate?: true
 }
 
 export type RpmSigned = 'packages' | 'index' | 'both'
@@ -66,14 +68,14 @@ export function dnfConfig({ repositories, keys }: DnfSource): string {
   const own = repositories === 'host' ? [] : repositories
   return [
     main,
-    ...own.map(({ id, url, signs, optional }) =>
+    ...own.map(({ id, url, signs, optional, isPrivate }) =>
       section(id, {
         name: id,
         baseurl: url,
         gpgkey: keys.map((file) => `file://${file}`).join(' '),
         // With a signed index the digests in it prove the packages.
         gpgcheck: signs === 'index' ? 0 : 1,
-        repo_gpgcheck: signs === 'packages' ? 0 : 1,
+        repo_gpgcheck: signs === 'packages' || isPrivate === true ? 0 : 1,
         skip_if_unavailable: optional === true ? 1 : 0,
       }),
     ),

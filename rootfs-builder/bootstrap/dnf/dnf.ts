@@ -7,14 +7,18 @@ import { fetchSmall } from '../../../scripts/download.ts'
 import { BuildError } from '../../../scripts/errors.ts'
 import { remembered } from '../../../scripts/mirror-memory.ts'
 import type { Asked } from '../../../scripts/mirror-memory.ts'
+import type { LockedIndex } from '../../../scripts/package-lock.ts'
 import { PROJECT_ROOT } from '../../../scripts/paths.ts'
 import { mirrorOf, repositoriesOf } from '../../distro.ts'
 import type { Choice } from '../../distros.ts'
 import { rpmPackages } from '../../packages.ts'
+import type { InstalledPackage } from '../../packages.ts'
+import { checkInstalled, packagesDigest } from '../locked-guest.ts'
 import type { BasePlan, PlanRequest } from '../plan.ts'
 import { bootstrapDnf } from './bootstrap.ts'
 import type { DnfTree } from './bootstrap.ts'
 import type { DnfSource } from './config.ts'
+import { resolveDnf } from './locked.ts'
 import { refreshIndexes, withDnfCache } from './metadata.ts'
 import type { IndexedRepository } from './metadata.ts'
 
@@ -31,6 +35,7 @@ export async function planDnf({
   packages,
   extra,
   cacheDir,
+  locked,
 }: PlanRequest): Promise<BasePlan> {
   const { distro, release, arch } = choice
   const keys = keyFiles(
@@ -50,15 +55,19 @@ export async function planDnf({
     ...{ release: release.version, arch, keys: keys.map((file) => sha256File(file)) },
   }
   const nowMs = Date.now()
-  const answer = await remembered<Answer>(
-    { cacheDir, key: fingerprint(question), refresh: settings.REFRESH, nowMs },
-    async () => {
-      const releaseVersion = await versionOf(choice, mirror)
-      const source = sourceOf(releaseVersion)
-      const indexes = await withDnfCache(source, cacheDir, (folder) => refreshIndexes(source, folder))
-      return { checkedAtMs: nowMs, releaseVersion, indexes }
-    },
-  )
+  const ask = async (): Promise<Answer> => {
+    const releaseVersion = await versionOf(choice, mirror)
+    const source = sourceOf(releaseVersion)
+    const indexes = await withDnfCache(source, cacheDir, (folder) => refreshIndexes(source, folder))
+    return { checkedAtMs: nowMs, releaseVersion, indexes }
+  }
+  const answer =
+    locked === undefined
+      ? await remembered<Answer>(
+          { cacheDir, key: fingerprint(question), refresh: settings.REFRESH, nowMs },
+          ask,
+        )
+      : lockedAnswer(locked.guest.indexes, release.version)
   const { indexes, releaseVersion } = answer
   const source = sourceOf(releaseVersion)
   const found = new Set(indexes.map(({ id }) => id))
@@ -70,6 +79,7 @@ export async function planDnf({
     keepDocs: settings.KEEP_DOCS,
     epochSeconds: Math.max(...indexes.map(({ dateSeconds }) => dateSeconds)),
     cacheDir,
+    ...(locked === undefined ? {} : { locked }),
   }
   return {
     inputs: {
@@ -81,6 +91,7 @@ export async function planDnf({
       // Whichever mirror serves it: the same index names the same packages. The keys go into rpm's database.
       repositories: indexes.map(({ id, sha256 }) => ({ id, sha256 })),
       keys: keys.map((file) => sha256File(file)),
+      ...(locked === undefined ? {} : { locked: packagesDigest(locked.guest.packages) }),
     },
     code: ['rootfs-builder/bootstrap', 'rootfs-builder/bootstrap/dnf'],
     tools: ['dnf', 'rpm'],
@@ -93,9 +104,30 @@ export async function planDnf({
       .map(({ id, url }) => ({ suite: id, url, why: 'the mirror has none' })),
     // Its packages bring the guest's own list.
     guestSources: [],
-    bootstrap: (targetDir, tarFile, options) => bootstrapDnf(tree, targetDir, tarFile, options),
+    bootstrap: async (targetDir, tarFile, options) => {
+      await bootstrapDnf(tree, targetDir, tarFile, options)
+      if (locked !== undefined) checkInstalled(locked, await realPackages(targetDir))
+    },
     installed: rpmPackages,
+    ...(locked === undefined
+      ? { resolve: (options) => resolveDnf(tree, options) }
+      : { locked: locked.guest.packages }),
   }
+}
+
+/** The indexes as they were when they were locked. */
+function lockedAnswer(indexes: readonly LockedIndex[], releaseVersion: string): Answer {
+  return {
+    ...{ checkedAtMs: 0, releaseVersion },
+    indexes: indexes.map(({ name, archive, sha256, dateSeconds = 0 }) => ({
+      ...{ id: name, url: archive, sha256, dateSeconds },
+    })),
+  }
+}
+
+/** The installed packages without the keys, which rpm keeps as if they were some. */
+async function realPackages(root: string): Promise<InstalledPackage[]> {
+  return (await rpmPackages({ root })).filter(({ name }) => name !== 'gpg-pubkey')
 }
 
 /** The key files of a folder, or the one file. */

@@ -107,6 +107,12 @@ export function readIndexes(source: DnfSource, folder: string): IndexedRepositor
   })
 }
 
+/** Folder of dnf's copy of a repository's index; undefined when there is none. */
+export function repositoryFolder(folder: string, id: string): string | undefined {
+  const name = readdirSync(folder).find((one) => one.replace(/-[0-9a-f]{16}$/, '') === id && one !== id)
+  return name === undefined ? undefined : join(folder, name)
+}
+
 /** Names of all packages that dnf knows of, from its copies of the indexes. */
 export async function packageNames(source: DnfSource, folder: string): Promise<string[]> {
   const scratch = temporaryFor(join(folder, 'names'))
