@@ -41,6 +41,15 @@ export function archOf(settings: Pick<Settings, 'ARCH'>): ArchName {
   return settings.ARCH === 'host' ? hostArch() : settings.ARCH
 }
 
+/** Who installs the packages of the chosen guest; undefined for a distro that there is none of. */
+export function managerOf({
+  DISTRO,
+  BUILD_METHOD,
+}: Pick<Settings, 'DISTRO' | 'BUILD_METHOD'>): Distro['packageManager'] | undefined {
+  if (BUILD_METHOD === 'dracut') return 'dracut'
+  return DISTROS.find(({ name }) => name === DISTRO)?.packageManager
+}
+
 /** Problems of the chosen combination of distro, release, architecture and init, one line each. */
 export function checkChoice(settings: Settings): string[] {
   if (settings.BUILD_METHOD === 'dracut') return checkDracutSettings(settings)

@@ -19,6 +19,7 @@ export type ToolTarget =
   | 'dnf'
   | 'boot'
   | 'proof'
+  | 'remote-cache'
   | 'test'
   | `foreign-${ArchName}`
 
@@ -76,6 +77,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     why: 'compiles the bundled agent',
     targets: ['rootfs', 'boot', 'kernel'],
     packages: { apt: 'gcc', dnf: 'gcc', apk: 'gcc' },
+  },
+  {
+    tool: 'mount',
+    why: 'mounts the memory that a rootfs is made in, where no other program sees it',
+    targets: ['rootfs'],
+    packages: { apt: 'mount', dnf: 'util-linux', apk: 'mount' },
   },
   {
     tool: 'unshare',
@@ -192,6 +199,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'runc', dnf: 'runc', apk: 'runc' },
   },
   {
+    tool: 'ip',
+    why: 'lays the wires to the engines of the tests that are elsewhere (BUILDER)',
+    targets: ['test'],
+    packages: { apt: 'iproute2', dnf: 'iproute', apk: 'iproute2' },
+  },
+  {
     tool: 'docker-registry',
     why: 'is the registry of the tests, on this host alone',
     targets: ['test'],
@@ -206,7 +219,7 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'skopeo',
     why: 'asks a registry for trees that others have built (REMOTE_CACHE)',
-    targets: ['test'],
+    targets: ['remote-cache', 'test'],
     packages: { apt: 'skopeo', dnf: 'skopeo', apk: 'skopeo' },
   },
   {

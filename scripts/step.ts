@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import minimist from 'minimist'
 
-import type { ContainerStep } from './container/run-step.ts'
+import type { ContainerStep } from './container/privileges.ts'
 import { BuildError, errnoOf } from './errors.ts'
 import { reportError } from './log.ts'
 import {
@@ -37,6 +37,10 @@ export interface Step {
     readonly step: ContainerStep
     /** Flags whose value is a path. */
     readonly pathFlags: readonly string[]
+    /** What is no flag is a path too. */
+    readonly positionalPaths: boolean
+    /** Flags that ask for something no container is needed for. */
+    readonly outside?: readonly string[]
   }
   readonly main: (given: StepArguments) => Promise<void>
 }
@@ -51,17 +55,18 @@ export async function runStep(step: Step, argv: readonly string[] = process.argv
       process.stdout.write(`${step.usage.trim()}\n`)
       return
     }
+    const outside = step.container?.outside ?? []
+    const isOutside = outside.some((flag) => given.has(flag) || typeof given.text(flag) === 'string')
     // What is wrong with the settings is told by the step, which knows more of them.
-    if (step.container !== undefined && wantsContainer()) {
+    if (step.container !== undefined && !isOutside && wantsContainer()) {
       const settings = readSettings()
       const [{ wantedEngine }, { runInContainer }] = await Promise.all([
         import('./container/engine.ts'),
         import('./container/run-step.ts'),
       ])
       const engine = wantedEngine(settings)
-      const { step: name, pathFlags } = step.container
       if (engine !== undefined) {
-        process.exitCode = await runInContainer(engine, name, settings, pathFlags)
+        process.exitCode = await runInContainer(engine, step, settings, given)
         return
       }
     }

@@ -12,7 +12,7 @@ import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startDebian } from '../mirrors/archive.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { treeDigest } from './tree-digest.ts'
-import { makeAsync, makeWithin } from './user.ts'
+import { makeAsync } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(15 * 60 * 1000)
@@ -40,7 +40,7 @@ async function withoutSockets(
   within: readonly string[] = ['unshare', '--net', '--'],
 ): Promise<Ended> {
   const log = join(scratch, 'strace.log')
-  const made = await makeWithin([...within, ...strace(log)], target, settings)
+  const made = await makeAsync(target, settings, [...within, ...strace(log)])
   const lines = readFileSync(log, 'utf8').split('\n')
   t.ok(
     lines.some((line) => line.includes('AF_UNIX') || line.includes('AF_NETLINK')),
