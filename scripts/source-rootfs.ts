@@ -7,6 +7,7 @@ import { fingerprint } from './digest.ts'
 import type { Json } from './digest.ts'
 import { epochSeconds } from './epoch.ts'
 import { BuildError } from './errors.ts'
+import { withLock } from './lock.ts'
 import { readManifest, readState } from './manifest.ts'
 import type { Manifest } from './manifest.ts'
 import { checkRootfs } from './rootfs-check.ts'
@@ -51,7 +52,7 @@ export async function openRootfs(
   workspace: Workspace,
   given: string | undefined,
 ): Promise<SourceRootfs> {
-  const folder = given ?? (settings.ROOTFS_DIR || join(workspace.rootfsDest, `${settings.DISTRO}_rootfs`))
+  const folder = folderOf(settings, workspace, given)
   if (!existsSync(folder) || !statSync(folder).isDirectory()) {
     throw new BuildError('E_INPUT', `${folder}: no such rootfs`, {
       hint: `make ${guestWords(settings)} rootfs    builds it`,
@@ -70,6 +71,25 @@ export async function openRootfs(
     manifest,
     isEdited: state?.stamp !== stamp,
   }
+}
+
+function folderOf(settings: Settings, workspace: Workspace, given: string | undefined): string {
+  return given ?? (settings.ROOTFS_DIR || join(workspace.rootfsDest, `${settings.DISTRO}_rootfs`))
+}
+
+/**
+ * Open the rootfs and do `work` with it, while no build changes it: one that is being rebuilt has no name
+ * and is waited for. Fails as openRootfs does.
+ */
+export async function withRootfs<Result>(
+  settings: Settings,
+  workspace: Workspace,
+  given: string | undefined,
+  work: (rootfs: SourceRootfs) => Promise<Result>,
+): Promise<Result> {
+  return withLock(workspace, folderOf(settings, workspace, given), 'shared', async () =>
+    work(await openRootfs(settings, workspace, given)),
+  )
 }
 
 function newest(entries: readonly TreeEntry[]): number {
