@@ -35,6 +35,7 @@ ROOTFS_OF_DISTRO := $(RUN)/rootfs-builder/rootfs.js
 IMAGE_STEP := $(RUN)/image-builder/image.js
 INITRD_STEP := $(RUN)/initrd-builder/initrd.js
 KERNEL_STEP := $(RUN)/kernel/kernel.js
+LOCK_STEP := $(RUN)/$(if $(filter kernel,$(TARGET)),kernel,rootfs-builder)/lock.js
 BOOT_STEP := $(RUN)/scripts/boot/boot.js
 
 ##@ Build
@@ -106,6 +107,17 @@ setup: $(COMPILED) ## Install the host packages that are missing, each with its 
 
 check-deps: $(COMPILED) ## Tell which host packages are missing, per target
 	@$(RUN)/scripts/setup.js -n $(MAKECMDGOALS)
+
+##@ Lock
+.PHONY: lock lock-update vendor
+lock: $(COMPILED) ## Write the packages of the guest to LOCK_FILE; TARGET=kernel: its sources
+	@$(LOCK_STEP)
+
+lock-update: $(COMPILED) ## Show what would change in LOCK_FILE; WRITE=yes writes it
+	@$(LOCK_STEP) -u
+
+vendor: $(COMPILED) ## Gather all that LOCK_FILE names in VENDOR_DIR
+	@$(RUN)/scripts/vendor.js
 
 ##@ Proof
 .PHONY: sbom sign verify repro

@@ -80,7 +80,7 @@ await runStep({
   valueFlags: ['f', 'o', 'r'],
   switches: ['w'],
   needsOwners: true,
-  container: { step: 'image', pathFlags: ['o'] },
+  container: { step: 'image', pathFlags: ['o'], positionalPaths: true },
   main,
 })
 

@@ -56,7 +56,7 @@ await runStep({
   valueFlags: ['o'],
   switches: ['p', 'w'],
   needsOwners: true,
-  container: { step: 'initrd', pathFlags: ['o'] },
+  container: { step: 'initrd', pathFlags: ['o'], positionalPaths: true },
   main,
 })
 

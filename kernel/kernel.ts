@@ -42,7 +42,7 @@ await runStep({
   usage: USAGE,
   switches: ['s', 'c'],
   needsOwners: false,
-  container: { step: 'kernel', pathFlags: [] },
+  container: { step: 'kernel', pathFlags: [], positionalPaths: false },
   main,
 })
 

@@ -6,11 +6,16 @@ import type { ArchName } from '../scripts/arch.ts'
 import { findEntry, makeEntry } from '../scripts/cache.ts'
 import { fingerprint, sha256File } from '../scripts/digest.ts'
 import { BuildError } from '../scripts/errors.ts'
+import { gitTitle, unpackCommit } from '../scripts/git-commit.ts'
+import { notVendored } from '../scripts/locked-file.ts'
 import { report } from '../scripts/log.ts'
+import { offlineWithoutLock } from '../scripts/package-lock.ts'
 import { capture, run } from '../scripts/run.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { withTemporary } from '../scripts/temporary.ts'
+import { namedBlob } from '../scripts/vendor-layout.ts'
 import { bundledAgent } from './agent/build.ts'
+import { lockedAgent } from './locked-agent.ts'
 import type { AgentSource } from './provision/agent.ts'
 
 export const AGENT_SETTINGS = [
@@ -25,8 +30,6 @@ export const AGENT_SETTINGS = [
   'LIBC',
   'SECCOMP',
 ] as const
-
-export type AgentSettings = Readonly<Pick<Settings, (typeof AGENT_SETTINGS)[number]>>
 
 /** Problems of the agent settings, one line each. */
 export function checkAgentSettings(settings: Settings): string[] {
@@ -68,9 +71,9 @@ export function checkAgentSettings(settings: Settings): string[] {
 /** Folder of an entry of the cache that the agent's own `make install` filled. */
 const INSTALLED = 'installed'
 
-/** Find the agent the settings name, building it when they name a repository. */
+/** Find the agent the settings name, building it when they name a repository: at the commit of the lock, if any. */
 export async function resolveAgent(
-  settings: AgentSettings,
+  settings: Settings,
   arch: ArchName,
   places: { readonly cacheDir: string; readonly logFile: string },
 ): Promise<AgentSource> {
@@ -91,12 +94,14 @@ export async function resolveAgent(
  * The user's checkout, when AGENT_REPO is one, is only read: no checkout and no build happen in it.
  */
 async function buildAgent(
-  settings: AgentSettings,
+  settings: Settings,
   arch: ArchName,
   { cacheDir, logFile }: { readonly cacheDir: string; readonly logFile: string },
 ): Promise<AgentSource> {
   const url = settings.AGENT_REPO
-  const commit = await commitOf(url, settings.AGENT_VERSION)
+  const locked = lockedAgent(settings)
+  if (locked === undefined && settings.OFFLINE) throw offlineWithoutLock(settings.LOCK_FILE)
+  const commit = locked?.commit ?? (await commitOf(url, settings.AGENT_VERSION))
   const variables = [
     `LIBC=${settings.LIBC}`,
     `INIT=${yesNo(settings.AGENT_INIT)}`,
@@ -111,8 +116,7 @@ async function buildAgent(
     report('AGENT', `${url} ${commit.slice(0, 12)}`, 'building')
     const options = { logFile, verbose: settings.DEBUG }
     await withTemporary(join(cacheDir, 'agent', `source-${key.slice(0, 32)}`), async (source) => {
-      await run(['git', 'clone', '--quiet', '--no-checkout', '--', url, source], options)
-      await run(['git', '-C', source, 'checkout', '--quiet', '--detach', commit], options)
+      await checkOut(settings, commit, source, options)
       const makefile = join(source, settings.AGENT_SOURCE_DIR)
       await run(['make', '-C', makefile, ...variables], options)
       const installed = join(made, INSTALLED)
@@ -123,7 +127,30 @@ async function buildAgent(
   return { kind: 'built', folder: join(entry, INSTALLED), url, commit }
 }
 
-async function commitOf(url: string, version: string): Promise<string> {
+/** The commit from VENDOR_DIR when it is there, else from the repository. */
+async function checkOut(
+  { AGENT_REPO: repo, VENDOR_DIR: vendorDir, OFFLINE: isOffline }: Settings,
+  commit: string,
+  folder: string,
+  options: { readonly logFile: string; readonly verbose: boolean },
+): Promise<void> {
+  const of = { repo, commit, withHistory: true }
+  const vendored = namedBlob(vendorDir, gitTitle(of))
+  if (vendored !== undefined) {
+    await unpackCommit(vendored, of, folder, options.logFile)
+    return
+  }
+  if (isOffline) throw notVendored(`agent ${repo} ${commit.slice(0, 12)}`, vendorDir)
+  await run(['git', 'clone', '--quiet', '--no-checkout', '--', repo, folder], options)
+  await run(['git', '-C', folder, 'checkout', '--quiet', '--detach', commit], options)
+}
+
+/**
+ * The commit that a version of a repository stands for; its newest one for the empty text.
+ *
+ * @throws BuildError E_INPUT when there is no such tag or branch
+ */
+export async function commitOf(url: string, version: string): Promise<string> {
   if (/^[0-9a-f]{40}$/.test(version)) return version
   const wanted = version === '' ? 'HEAD' : version
   // A tag that is an object of its own is listed a second time, as the commit it names.

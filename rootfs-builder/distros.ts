@@ -7,12 +7,28 @@ import { hostArch, oneOf } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { alpine } from './alpine/distro.ts'
 import { parseExtra } from './bootstrap/apk/extra.ts'
+import { azurelinux } from './azurelinux/distro.ts'
+import { centos } from './centos/distro.ts'
+import { clearlinux } from './clearlinux/distro.ts'
 import { debian } from './debian/distro.ts'
 import type { Distro, Release } from './distro.ts'
+import { fedora } from './fedora/distro.ts'
+import { opensuse } from './opensuse/distro.ts'
+import { photon } from './photon/distro.ts'
 import { ubuntu } from './ubuntu/distro.ts'
 
 /** Every distro there is, in the order of `make list-distros`. */
-export const DISTROS: readonly Distro[] = [alpine, debian, ubuntu]
+export const DISTROS: readonly Distro[] = [
+  alpine,
+  centos,
+  clearlinux,
+  debian,
+  ubuntu,
+  azurelinux,
+  fedora,
+  opensuse,
+  photon,
+]
 
 export interface Choice {
   readonly distro: Distro
@@ -23,6 +39,15 @@ export interface Choice {
 /** The guest's architecture: ARCH, or the host's. */
 export function archOf(settings: Pick<Settings, 'ARCH'>): ArchName {
   return settings.ARCH === 'host' ? hostArch() : settings.ARCH
+}
+
+/** Who installs the packages of the chosen guest; undefined for a distro that there is none of. */
+export function managerOf({
+  DISTRO,
+  BUILD_METHOD,
+}: Pick<Settings, 'DISTRO' | 'BUILD_METHOD'>): Distro['packageManager'] | undefined {
+  if (BUILD_METHOD === 'dracut') return 'dracut'
+  return DISTROS.find(({ name }) => name === DISTRO)?.packageManager
 }
 
 /** Problems of the chosen combination of distro, release, architecture and init, one line each. */
@@ -44,6 +69,32 @@ export function checkChoice(settings: Settings): string[] {
       ? []
       : [wrongInit(distro, settings.AGENT_INIT)]),
     ...repositoryProblems(distro, settings),
+    ...rpmProblems(distro, settings),
+  ]
+}
+
+/** Problems of the settings that only distros with dnf have. */
+function rpmProblems(distro: Distro, settings: Settings): string[] {
+  const isDnf = distro.packageManager === 'dnf'
+  const hasPolicy = (one: Distro): boolean => one.packages.some(({ when }) => when?.selinux === true)
+  const withPolicy = DISTROS.filter(hasPolicy).map(({ name }) => name)
+  return [
+    ...(settings.DISTRO_REPO && !isDnf
+      ? [`DISTRO_REPO=yes: is for distros with dnf; ${distro.name} has ${distro.packageManager}`]
+      : []),
+    ...(settings.SELINUX && !hasPolicy(distro)
+      ? [
+          `SELINUX=yes: ${distro.name} has no policy for containers; type DISTRO=${withPolicy.join(' or DISTRO=')}`,
+        ]
+      : []),
+    ...(settings.SELINUX && hasPolicy(distro) && settings.AGENT_INIT
+      ? ['SELINUX=yes: systemd loads the policy; type AGENT_INIT=no']
+      : []),
+    ...(isDnf && distro.keyring === '' && settings.REPO_KEYRING === '' && !settings.DISTRO_REPO
+      ? [
+          `REPO_KEYRING=: there is no key of ${distro.name} here, see rootfs-builder/${distro.name}/keys/README.md; type REPO_KEYRING=file`,
+        ]
+      : []),
   ]
 }
 
@@ -98,11 +149,15 @@ function hostChoice(): Choice {
 /** A release by its name or its version number; the default one for the empty text. */
 function releaseOf(distro: Distro, wanted: string): Release | undefined {
   const name = wanted === '' ? distro.defaultRelease : wanted
+  const [first] = distro.releases
+  if (distro.latestFile !== undefined && first !== undefined && /^\d+$/.test(name))
+    return { ...first, name, version: name }
   return distro.releases.find((release) => release.name === name || release.version === name)
 }
 
 function releaseNames(distro: Distro): string {
-  return oneOf(distro.releases.map(({ name, version }) => (name === version ? name : `${name} (${version})`)))
+  const names = distro.releases.map(({ name, version }) => (name === version ? name : `${name} (${version})`))
+  return oneOf(distro.latestFile === undefined ? names : [...names, 'a number'])
 }
 
 /** A warning when a release no longer gets security updates, else undefined. `today` is `YYYY-MM-DD`. */

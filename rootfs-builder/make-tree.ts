@@ -102,7 +102,7 @@ async function fill(
 ): Promise<number> {
   const { cacheDir } = build.workspace
   const guest: Guest = { root: tree }
-  const packages = build.plan.installed(guest)
+  const packages = await build.plan.installed(guest)
   const known = findDelta(cacheDir, wanted.fingerprint, wanted.base)
   let written = known?.written ?? {}
   let entries: TreeEntry[]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import { exists, readText } from './guest.ts'
+import { RPM_DATABASES, hasRpmDatabase, queryRpm } from '../scripts/rpm-database.ts'
+import { exists, hostPath, readText } from './guest.ts'
 import type { Guest } from './guest.ts'
 
 /** One installed package, as its database tells. */
@@ -35,6 +36,30 @@ export function apkPackages(guest: Guest): InstalledPackage[] {
         installedKiB: Math.ceil(Number(field('I')) / 1024),
       }
     })
+    .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
+}
+
+/** Tab-separated, a package a line; no field of these can have either. */
+const RPM_FORMAT = '%{NAME}\\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\\t%{ARCH}\\t%{SOURCERPM}\\t%{SIZE}\\n'
+
+/** The installed packages of a tree with rpm's database, in byte order of the names. */
+export async function rpmPackages(guest: Guest): Promise<InstalledPackage[]> {
+  const folder = RPM_DATABASES.map((path) => hostPath(guest, path)).find(hasRpmDatabase)
+  if (folder === undefined) return []
+  return parseRpmList(await queryRpm(folder, `${guest.root}.rpm`, RPM_FORMAT))
+}
+
+/** Lines of RPM_FORMAT. Keys that rpm imported are listed too and are no packages. */
+export function parseRpmList(text: string): InstalledPackage[] {
+  return text
+    .split('\n')
+    .map((line) => line.split('\t'))
+    .filter(([name = '', ...rest]) => rest.length === 4 && name !== 'gpg-pubkey')
+    .map(([name = '', version = '', arch = '', source = '', size = '']) => ({
+      ...{ name, version, arch },
+      source: source.replace(/-[^-]+-[^-]+\.src\.rpm$/, ''),
+      installedKiB: Math.ceil(Number(size) / 1024),
+    }))
     .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0))
 }
 

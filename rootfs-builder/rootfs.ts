@@ -19,7 +19,7 @@ import { checkAgentSettings, resolveAgent } from './agent-source.ts'
 import { planBase } from './bootstrap/plan.ts'
 import { checkChoice, choose, distroTable, endOfLifeWarning } from './distros.ts'
 import type { Choice } from './distros.ts'
-import { protectEdits, refuseForeignFolder } from './guard.ts'
+import { protectEdits, refuseForeignFolder } from '../scripts/guard.ts'
 import { baseFingerprint, describeInputs, lowerFingerprint, rootfsFingerprint } from './inputs.ts'
 import { makeTree } from './make-tree.ts'
 import type { Build, Wanted } from './make-tree.ts'
@@ -50,7 +50,7 @@ await runStep({
   valueFlags: ['a', 'o', 'r', 't'],
   switches: ['d', 'l', 'w'],
   needsOwners: true,
-  container: { step: 'rootfs', pathFlags: ['r'] },
+  container: { step: 'rootfs', pathFlags: ['r'], positionalPaths: false, outside: ['l', 't'] },
   main,
 })
 

@@ -77,6 +77,11 @@ export function indexTextFile(cacheDir: string, digest: string): string {
   return join(cacheDir, 'index', `${digest}.release`)
 }
 
+/** Where the index is kept as the mirror served it, with its signature. */
+export function signedIndexFile(cacheDir: string, digest: string): string {
+  return join(cacheDir, 'index', `${digest}.InRelease`)
+}
+
 async function fetchSuite(row: Suite, request: IndexRequest): Promise<IndexedSuite | SkippedSuite> {
   const { suite, url } = row
   const address = `${url}/dists/${suite}/InRelease`
@@ -106,6 +111,7 @@ async function fetchSuite(row: Suite, request: IndexRequest): Promise<IndexedSui
   const digest = sha256(answer.content)
   mkdirSync(join(request.cacheDir, 'index'), { recursive: true })
   writeWhole(indexTextFile(request.cacheDir, digest), text)
+  writeWhole(signedIndexFile(request.cacheDir, digest), answer.content)
   return { suite, url, sha256: digest, dateSeconds: dateOf(text, address), signers }
 }
 

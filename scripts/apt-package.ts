@@ -4,20 +4,23 @@ import { join } from 'node:path'
 
 import { indexTextFile, resolveIndex } from './apt-index.ts'
 import type { AptIndex, IndexRequest, IndexedSuite } from './apt-index.ts'
+import { fieldOf, fetchPackageLists, readPackageList } from './apt-lists.ts'
 import { fingerprint } from './digest.ts'
 import { BuildError } from './errors.ts'
-import { fetchFile } from './fetch-file.ts'
-import { capture, run } from './run.ts'
-import { discard, temporaryFor, writeWhole } from './temporary.ts'
+import { capture } from './run.ts'
+import { writeWhole } from './temporary.ts'
 
 /** One package as a signed index of an archive names it. */
 export interface AptPackage {
   readonly name: string
   readonly version: string
   readonly url: string
+  readonly sizeBytes: number
   readonly sha256: string
   /** Field `Depends`, as it is written. */
   readonly depends: string
+  /** Suite whose index names it. */
+  readonly suite: string
 }
 
 export interface PackageRequest extends IndexRequest {
@@ -42,6 +45,8 @@ export async function findPackage(request: PackageRequest): Promise<AptPackage> 
     name: request.name,
     arch: request.debianArch,
     component: request.component,
+    // Another one when more is remembered of a package.
+    layout: 3,
   })
   const file = join(request.cacheDir, 'index', `${key}.package.json`)
   if (existsSync(file)) return JSON.parse(readFileSync(file, 'utf8')) as AptPackage
@@ -54,31 +59,18 @@ export async function findPackage(request: PackageRequest): Promise<AptPackage> 
 
 async function inSuite(suite: IndexedSuite, request: PackageRequest): Promise<AptPackage[]> {
   const text = await signedText(suite, request)
-  const path = `${request.component}/binary-${request.debianArch}/Packages.xz`
-  const section = text.slice(text.indexOf('\nSHA256:'))
-  const digest = new RegExp(`^ ([0-9a-f]{64}) +\\d+ ${path.replaceAll('.', '\\.')}$`, 'm').exec(section)?.[1]
-  if (digest === undefined) return []
-  const list = join(request.cacheDir, 'index', `${digest}.Packages.xz`)
-  const url = `${suite.url}/dists/${suite.suite}`
-  if (!existsSync(list)) {
-    await fetchFile({
-      url: `${url}/${text.includes('\nAcquire-By-Hash: yes') ? byHash(path, digest) : path}`,
-      target: list,
-      digest,
-      digestOrigin: `the signed index of ${suite.suite}`,
-      hint: 'try again with REFRESH=always, or use another mirror with REPO_URL',
-    })
+  const lists = await fetchPackageLists(suite, text, { ...request, components: [request.component] })
+  const found: AptPackage[] = []
+  for (const { file } of lists) {
+    const paragraphs = await readPackageList(file)
+    const named = paragraphs.filter((paragraph) => paragraph.startsWith(`Package: ${request.name}\n`))
+    found.push(...named.map((paragraph) => parse(paragraph, suite)))
   }
-  return readList(list, suite.url, request.name)
-}
-
-/** A name that an update of the mirror does not change. Source: wiki.debian.org/DebianRepository/Format. */
-function byHash(path: string, digest: string): string {
-  return path.replace(/[^/]+$/, `by-hash/SHA256/${digest}`)
+  return found
 }
 
 /** The signed text of a suite's index; asked for again where only its digest was kept. */
-async function signedText(suite: IndexedSuite, request: PackageRequest): Promise<string> {
+export async function signedText(suite: IndexedSuite, request: IndexRequest): Promise<string> {
   const file = indexTextFile(request.cacheDir, suite.sha256)
   if (!existsSync(file)) await resolveIndex({ ...request, refresh: 'always' })
   if (existsSync(file)) return readFileSync(file, 'utf8')
@@ -87,27 +79,15 @@ async function signedText(suite: IndexedSuite, request: PackageRequest): Promise
   })
 }
 
-async function readList(list: string, archive: string, name: string): Promise<AptPackage[]> {
-  const plain = temporaryFor(list.replace(/\.xz$/, ''))
-  try {
-    await run(['xz', '--decompress', '--stdout', list], { stdoutFile: plain })
-    const paragraphs = readFileSync(plain, 'utf8').split('\n\n')
-    return paragraphs
-      .filter((text) => text.startsWith(`Package: ${name}\n`))
-      .map((text) => parse(text, archive))
-  } finally {
-    discard(plain)
-  }
-}
-
-function parse(paragraph: string, archive: string): AptPackage {
-  const field = (name: string): string => new RegExp(`^${name}: (.*)$`, 'm').exec(paragraph)?.[1] ?? ''
+function parse(paragraph: string, { suite, url }: IndexedSuite): AptPackage {
   return {
-    name: field('Package'),
-    version: field('Version'),
-    url: `${archive}/${field('Filename')}`,
-    sha256: field('SHA256'),
-    depends: field('Depends'),
+    name: fieldOf(paragraph, 'Package'),
+    version: fieldOf(paragraph, 'Version'),
+    url: `${url}/${fieldOf(paragraph, 'Filename')}`,
+    sizeBytes: Number(fieldOf(paragraph, 'Size')),
+    sha256: fieldOf(paragraph, 'SHA256'),
+    depends: fieldOf(paragraph, 'Depends'),
+    suite,
   }
 }
 

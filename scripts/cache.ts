@@ -22,9 +22,10 @@ import { readTree } from './tree.ts'
 /**
  * What the cache keeps, in the order a build passes it. An entry is a folder `<stage>/<key>`; its key
  * is the fingerprint of all that decides what is in it, so the same key always means the same content.
- * (What mirrors said last, which changes, is in `index/`, and no entry.)
+ * (What mirrors said last, which changes, is in `index/`, and no entry; what dnf keeps of a mirror is one,
+ * whose files dnf verifies.)
  */
-export const STAGES = ['package', 'base', 'provisioned', 'agent', 'boot', 'kernel'] as const
+export const STAGES = ['mirror', 'package', 'base', 'provisioned', 'agent', 'boot', 'kernel'] as const
 
 export type Stage = (typeof STAGES)[number]
 

@@ -16,8 +16,10 @@ export type ToolTarget =
   | 'initrd'
   | 'kernel'
   | 'dracut'
+  | 'dnf'
   | 'boot'
   | 'proof'
+  | 'remote-cache'
   | 'test'
   | `foreign-${ArchName}`
 
@@ -75,6 +77,12 @@ export const HOST_TOOLS: readonly HostTool[] = [
     why: 'compiles the bundled agent',
     targets: ['rootfs', 'boot', 'kernel'],
     packages: { apt: 'gcc', dnf: 'gcc', apk: 'gcc' },
+  },
+  {
+    tool: 'mount',
+    why: 'mounts the memory that a rootfs is made in, where no other program sees it',
+    targets: ['rootfs'],
+    packages: { apt: 'mount', dnf: 'util-linux', apk: 'mount' },
   },
   {
     tool: 'unshare',
@@ -191,15 +199,27 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'runc', dnf: 'runc', apk: 'runc' },
   },
   {
+    tool: 'ip',
+    why: 'lays the wires to the engines of the tests that are elsewhere (BUILDER)',
+    targets: ['test'],
+    packages: { apt: 'iproute2', dnf: 'iproute', apk: 'iproute2' },
+  },
+  {
     tool: 'docker-registry',
     why: 'is the registry of the tests, on this host alone',
     targets: ['test'],
     packages: { apt: 'docker-registry', dnf: 'docker-distribution', apk: 'docker-registry' },
   },
   {
+    tool: 'strace',
+    why: 'shows in the tests that nothing offline asks a network',
+    targets: ['test'],
+    packages: { apt: 'strace', dnf: 'strace', apk: 'strace' },
+  },
+  {
     tool: 'skopeo',
     why: 'asks a registry for trees that others have built (REMOTE_CACHE)',
-    targets: ['test'],
+    targets: ['remote-cache', 'test'],
     packages: { apt: 'skopeo', dnf: 'skopeo', apk: 'skopeo' },
   },
   {
@@ -336,9 +356,27 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'util-linux', dnf: 'util-linux', apk: 'util-linux-misc' },
   },
   {
+    tool: 'dnf',
+    why: 'installs rpm packages into a new rootfs',
+    targets: ['dnf', 'test'],
+    packages: { apt: 'dnf', dnf: 'dnf', apk: 'dnf' },
+  },
+  {
+    tool: 'rpmbuild',
+    why: 'makes the packages of the tests',
+    targets: ['test'],
+    packages: { apt: 'rpm', dnf: 'rpm-build', apk: 'rpm-dev' },
+  },
+  {
+    tool: 'createrepo_c',
+    why: 'makes a repository of the rpm packages that a lock names',
+    targets: ['dnf', 'test'],
+    packages: { apt: 'createrepo-c', dnf: 'createrepo_c', apk: 'createrepo_c' },
+  },
+  {
     tool: 'rpm',
-    why: "reads the package database of rpm's distros for make sbom",
-    targets: ['proof', 'test'],
+    why: "reads the package database of rpm's distros",
+    targets: ['dnf', 'proof', 'test'],
     packages: { apt: 'rpm', dnf: 'rpm', apk: 'rpm' },
   },
   {

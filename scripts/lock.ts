@@ -14,7 +14,7 @@ import type { Workspace } from './workspace.ts'
  * is written beside a folder of the user's. A crash releases it.
  */
 export async function withLock<Result>(
-  workspace: Workspace,
+  workspace: Pick<Workspace, 'workDir' | 'cacheDir'>,
   path: string,
   mode: 'exclusive' | 'shared',
   work: () => Promise<Result>,
@@ -29,7 +29,11 @@ export async function withLock<Result>(
 }
 
 /** As withLock, but when somebody else holds the lock `work` is not done. */
-export async function whenFree(workspace: Workspace, path: string, work: () => Promise<void>): Promise<void> {
+export async function whenFree(
+  workspace: Pick<Workspace, 'workDir' | 'cacheDir'>,
+  path: string,
+  work: () => Promise<void>,
+): Promise<void> {
   const descriptor = openLock(workspace, path)
   try {
     if (await lockDescriptor(descriptor, 'exclusive', 'do not wait')) await work()
@@ -38,7 +42,7 @@ export async function whenFree(workspace: Workspace, path: string, work: () => P
   }
 }
 
-function openLock(workspace: Workspace, path: string): number {
+function openLock(workspace: Pick<Workspace, 'workDir' | 'cacheDir'>, path: string): number {
   const isInCache = `${path}/`.startsWith(`${workspace.cacheDir}/`)
   const folder = join(isInCache ? workspace.cacheDir : workspace.workDir, '.locks')
   mkdirSync(folder, { recursive: true })

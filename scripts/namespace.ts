@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, readFileSync, statSync } from 'node:fs'
-import { userInfo } from 'node:os'
+import { networkInterfaces, userInfo } from 'node:os'
 
 import { BuildError, errnoOf } from './errors.ts'
 
@@ -19,6 +19,14 @@ export const PRIVATE_NAMESPACE: readonly string[] = [
 
 /** Command prefix that makes the calling user root over its own subordinate ids. */
 export const USER_NAMESPACE: readonly string[] = ['unshare', '--user', '--map-root-user', '--map-auto', '--']
+
+/** Flag that adds a network namespace with nothing in it to those that unshare makes. */
+export const WITHOUT_NETWORK = '--net'
+
+/** True when this process sees a network; the addresses of the machine itself are none. */
+export function hasNetwork(): boolean {
+  return Object.values(networkInterfaces()).some((rows) => rows?.some(({ internal }) => !internal))
+}
 
 /** True when this process may give files to other owners: real root, or root of a user namespace. */
 export function isRoot(): boolean {

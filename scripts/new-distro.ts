@@ -62,6 +62,9 @@ function onList(text: string, name: string): string {
     })
   }
   return text
-    .replace(entry, `$1$2, ${name}$3`)
+    .replace(entry, (_, start: string, names: string, end: string) => {
+      const listed = names.split(',').map((word) => word.trim())
+      return `${start}${[...listed, name].filter((word) => word !== '').join(', ')}${end}`
+    })
     .replace(anchor, `${anchor}import { ${name} } from './${name}/distro.ts'\n`)
 }

@@ -44,11 +44,11 @@ const FILE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/
 /** A registry that does not answer must not hold a build. Unit: ms. */
 const PATIENCE_MS = 10 * 60 * 1000
 
-/** The registry that REMOTE_CACHE names, if any. */
+/** The registry that REMOTE_CACHE names, if any, and if anybody may be asked. */
 export function remoteCache(
-  settings: Pick<Settings, 'REMOTE_CACHE' | 'REMOTE_CACHE_PUSH'>,
+  settings: Pick<Settings, 'REMOTE_CACHE' | 'REMOTE_CACHE_PUSH' | 'OFFLINE'>,
 ): RemoteCache | undefined {
-  if (settings.REMOTE_CACHE === '') return undefined
+  if (settings.REMOTE_CACHE === '' || settings.OFFLINE) return undefined
   requireTools(['skopeo', 'zstd'])
   const address = settings.REMOTE_CACHE.replace(/\/+$/, '')
   return {

@@ -105,7 +105,7 @@ function sinks(
 export async function capture(
   argv: Argv,
   options: Pick<RunOptions, 'cwd' | 'env' | 'timeoutMs'> & {
-    readonly input?: string
+    readonly input?: string | Readable
     /** File that the tool reads on stdin. */
     readonly inputFile?: string
     /** Return what the tool said even when its status is not 0. */
@@ -127,8 +127,12 @@ export async function capture(
     )
     // A tool that does not read its input to the end is judged by its status.
     child.stdin?.on('error', () => undefined)
-    if (options.inputFile === undefined) child.stdin?.end(options.input)
-    else if (child.stdin !== null) createReadStream(options.inputFile).on('error', reject).pipe(child.stdin)
+    const input =
+      options.inputFile === undefined
+        ? options.input
+        : createReadStream(options.inputFile).on('error', reject)
+    if (input === undefined || typeof input === 'string') child.stdin?.end(input)
+    else if (child.stdin !== null) input.pipe(child.stdin)
   })
 }
 
@@ -164,6 +168,8 @@ export interface Background {
   readonly kill: () => void
   /** Close its standard input, when that is a pipe. */
   readonly endInput: () => void
+  /** Write to its standard input, when that is a pipe; nothing when it has ended. */
+  readonly tell: (text: string) => void
   /** End it with what it started, and wait for that: a step cleans up when it is told to end. */
   readonly stop: () => Promise<void>
 }
@@ -191,6 +197,8 @@ export async function startBackground(
     buffer: false,
     reject: false,
   })
+  // A tool that has ended does not read any more.
+  child.stdin?.on('error', () => undefined)
   const exit = child.then((result) => result.exitCode ?? 1)
   return {
     exit,
@@ -204,7 +212,54 @@ export async function startBackground(
     endInput: () => {
       child.stdin?.end()
     },
+    tell: (text) => {
+      if (child.stdin?.writable === true) child.stdin.write(text)
+    },
   }
+}
+
+/** One side of a pipe. */
+export interface PipeEnd {
+  readonly argv: Argv
+  /** Added to the fixed environment of host tools; `whole`: our own environment, for a step of ours. */
+  readonly env: Readonly<Record<string, string>> | 'whole'
+}
+
+export interface EndOfPipe {
+  readonly status: number
+  /** The last of what it said on stderr. */
+  readonly said: string
+}
+
+/** Let one tool read what another writes. Returns how they ended, the writer first. */
+export async function connect(from: PipeEnd, to: PipeEnd): Promise<readonly [EndOfPipe, EndOfPipe]> {
+  const start = (
+    { argv, env }: PipeEnd,
+    stdio: ['ignore', 'pipe', 'pipe'] | [Readable, 'inherit', 'pipe'],
+  ) => {
+    const [tool, ...rest] = checked(argv)
+    return spawn(tool, rest, { stdio, ...(env === 'whole' ? {} : { env: toolEnvironment(env) }) })
+  }
+  const writer = start(from, ['ignore', 'pipe', 'pipe'])
+  const reader = start(to, [writer.stdout as Readable, 'inherit', 'pipe'])
+  // Only the reader has it now: the writer is told when nobody reads any more.
+  writer.stdout?.destroy()
+  return Promise.all([endOf(writer), endOf(reader)])
+}
+
+/** Most of what a tool said that is kept. Unit: characters. */
+const KEPT_WORDS = 65536
+
+function endOf(child: ReturnType<typeof spawn>): Promise<EndOfPipe> {
+  let said = ''
+  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
+    said = `${said}${chunk}`.slice(-KEPT_WORDS)
+  })
+  return new Promise((resolve, reject) => {
+    child.once('error', reject).once('close', (status) => {
+      resolve({ status: status ?? 1, said })
+    })
+  })
 }
 
 /**
@@ -269,14 +324,18 @@ function baseOptions(options: RunOptions): {
 }
 
 function commandError(argv: Argv, error: unknown, tail: readonly string[]): BuildError {
-  // The second is how tar says it.
-  const full = tail.find((line) => /No space left on device|Wrote only \d+ of \d+ bytes/.test(line))
+  const full = fullLine(tail)
   if (full !== undefined) return fullError(full, error)
   const reason = reasonOf(error)
   return new BuildError('E_COMMAND', `${String(argv[0])} ${reason}`, {
     because: [`command: ${shorten(quote(argv))}`, ...tail],
     cause: error,
   })
+}
+
+/** The line of a tool's output that says that the disk is full. The second is how tar says it. */
+export function fullLine(lines: readonly string[]): string | undefined {
+  return lines.find((line) => /No space left on device|Wrote only \d+ of \d+ bytes/.test(line))
 }
 
 /** The error for a disk without space, whoever noticed it. */

@@ -27,7 +27,7 @@ export type RawSettings = Readonly<Record<string, string | undefined>>
 export type SettingsCheck = (settings: Settings) => readonly string[]
 
 /** Settings that tools know by their lower-case names. */
-const PROXIES = new Set<string>(['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'])
+export const PROXIES: ReadonlySet<string> = new Set<string>(['HTTP_PROXY', 'HTTPS_PROXY', 'NO_PROXY'])
 
 /** Stands for a distro where dracut takes the guest from this host; names of files follow from it. */
 const FROM_HOST = 'dracut'
@@ -198,6 +198,8 @@ export function engineEnvironment(): Record<string, string> {
     ...['DOCKER_HOST', 'DOCKER_CONTEXT', 'DOCKER_CONFIG', 'DOCKER_TLS_VERIFY', 'DOCKER_CERT_PATH'],
     ...[
       'CONTAINER_HOST',
+      'CONTAINER_CONNECTION',
+      'CONTAINER_SSHKEY',
       'CONTAINERS_CONF',
       'CONTAINERS_STORAGE_CONF',
       'REGISTRY_AUTH_FILE',
@@ -223,9 +225,13 @@ export function processOutside(): string | undefined {
   return process.env[PROCESS_OUTSIDE]
 }
 
+/** True when nothing may be asked of any network; asked before the settings are checked. */
+export function wantsOffline(): boolean {
+  return YES.has((process.env['OFFLINE'] ?? '').toLowerCase())
+}
+
 /** True when a container may have been asked for; asked before the settings are checked. */
 export function wantsContainer(): boolean {
-  return [process.env['USE_DOCKER'], process.env['USE_PODMAN']].some((text) =>
-    YES.has((text ?? '').toLowerCase()),
-  )
+  const switches = [process.env['USE_DOCKER'], process.env['USE_PODMAN']]
+  return (process.env['BUILDER'] ?? '') !== '' || switches.some((text) => YES.has((text ?? '').toLowerCase()))
 }

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 
+import { managerOf } from '../rootfs-builder/distros.ts'
 import { BuildError } from './errors.ts'
 import { HOST_TOOLS } from './host-tools.ts'
 import type { HostManager, HostTool, ToolTarget } from './host-tools.ts'
@@ -93,7 +94,8 @@ function neededTargets(names: readonly string[], settings: Settings): ToolTarget
     } else if (name === 'rootfs') needs.add('rootfs')
   }
   if (settings.ARCH !== 'host' && settings.ARCH !== hostArch()) needs.add(`foreign-${settings.ARCH}`)
-  if (settings.BUILD_METHOD === 'dracut' && needs.has('rootfs')) needs.add('dracut')
+  const manager = managerOf(settings)
+  if (needs.has('rootfs') && (manager === 'dracut' || manager === 'dnf')) needs.add(manager)
   if (needs.has('image') && (settings.FS_TYPE === 'xfs' || settings.FS_TYPE === 'squashfs'))
     needs.add(settings.FS_TYPE)
   if (needs.has('image') && settings.VERITY_KEY !== '') needs.add('signing')

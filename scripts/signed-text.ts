@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 
 import { BuildError } from './errors.ts'
@@ -29,7 +29,7 @@ export async function readSigned(
   requireTools(['gpgv'])
   mkdirSync(dirname(request.scratch), { recursive: true })
   const signed = temporaryFor(request.scratch)
-  const textFile = `${signed}.text`
+  const textFile = temporaryFor(`${request.scratch}.text`)
   try {
     writeFileSync(signed, content)
     const status = await capture(
@@ -42,7 +42,7 @@ export async function readSigned(
     if (signers.length === 0 || /^\[GNUPG:\] BADSIG/m.test(status)) throw notSigned(request, status)
     return { text: readFileSync(textFile, 'utf8'), signers: signers.sort() }
   } finally {
-    rmSync(textFile, { force: true })
+    discard(textFile)
     discard(signed)
   }
 }

@@ -20,12 +20,15 @@ import type { Workspace } from './workspace.ts'
 /** Settings that decide which rootfs is packed and what is asked of it. */
 export const SOURCE_SETTINGS = ['AGENT_BIN', 'AGENT_INIT', 'ARCH', 'SKIP_ROOTFS_CHECK'] as const
 
-/** The settings that decide the bytes: what is only checked does not change what is packed. */
-export function withoutChecks<Chosen extends { readonly SKIP_ROOTFS_CHECK: boolean }>(
+/**
+ * The settings that decide the bytes: what is only checked does not change what is packed, nor does it
+ * whether the machine that packs is called the host.
+ */
+export function withoutChecks<Chosen extends Pick<Settings, 'ARCH' | 'SKIP_ROOTFS_CHECK'>>(
   chosen: Chosen,
 ): Omit<Chosen, 'SKIP_ROOTFS_CHECK'> {
   const { SKIP_ROOTFS_CHECK: _, ...rest } = chosen
-  return rest
+  return { ...rest, ARCH: chosen.ARCH === 'host' ? hostArch() : chosen.ARCH }
 }
 
 /** A rootfs as a packer sees it. */
@@ -42,6 +45,15 @@ export interface SourceRootfs {
   readonly isEdited: boolean
 }
 
+/** Folder of the rootfs to pack: the one given, else ROOTFS_DIR, else the one of DISTRO in the workspace. */
+export function sourceFolder(
+  settings: Pick<Settings, 'ROOTFS_DIR' | 'DISTRO'>,
+  workspace: Pick<Workspace, 'rootfsDest'>,
+  given: string | undefined,
+): string {
+  return given ?? (settings.ROOTFS_DIR || join(workspace.rootfsDest, `${settings.DISTRO}_rootfs`))
+}
+
 /**
  * Read the rootfs to pack: the folder given, else ROOTFS_DIR, else the one of DISTRO in the workspace.
  *
@@ -52,7 +64,7 @@ export async function openRootfs(
   workspace: Workspace,
   given: string | undefined,
 ): Promise<SourceRootfs> {
-  const folder = folderOf(settings, workspace, given)
+  const folder = sourceFolder(settings, workspace, given)
   if (!existsSync(folder) || !statSync(folder).isDirectory()) {
     throw new BuildError('E_INPUT', `${folder}: no such rootfs`, {
       hint: `make ${guestWords(settings)} rootfs    builds it`,
@@ -73,10 +85,6 @@ export async function openRootfs(
   }
 }
 
-function folderOf(settings: Settings, workspace: Workspace, given: string | undefined): string {
-  return given ?? (settings.ROOTFS_DIR || join(workspace.rootfsDest, `${settings.DISTRO}_rootfs`))
-}
-
 /**
  * Open the rootfs and do `work` with it, while no build changes it: one that is being rebuilt has no name
  * and is waited for. Fails as openRootfs does.
@@ -87,7 +95,7 @@ export async function withRootfs<Result>(
   given: string | undefined,
   work: (rootfs: SourceRootfs) => Promise<Result>,
 ): Promise<Result> {
-  return withLock(workspace, folderOf(settings, workspace, given), 'shared', async () =>
+  return withLock(workspace, sourceFolder(settings, workspace, given), 'shared', async () =>
     work(await openRootfs(settings, workspace, given)),
   )
 }

@@ -1,11 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 import minimist from 'minimist'
 
-import type { ContainerStep } from './container/run-step.ts'
+import type { ContainerStep } from './container/privileges.ts'
 import { BuildError, errnoOf } from './errors.ts'
 import { reportError } from './log.ts'
-import { USER_NAMESPACE, isRoot, missingIds, namespaceError, namespaceFacts } from './namespace.ts'
-import { readSettings, wantsContainer } from './settings.ts'
+import {
+  USER_NAMESPACE,
+  WITHOUT_NETWORK,
+  hasNetwork,
+  isRoot,
+  missingIds,
+  namespaceError,
+  namespaceFacts,
+} from './namespace.ts'
+import { readSettings, wantsContainer, wantsOffline } from './settings.ts'
 import { cleanUpOnSignals } from './temporary.ts'
 
 export interface StepArguments {
@@ -29,6 +37,10 @@ export interface Step {
     readonly step: ContainerStep
     /** Flags whose value is a path. */
     readonly pathFlags: readonly string[]
+    /** What is no flag is a path too. */
+    readonly positionalPaths: boolean
+    /** Flags that ask for something no container is needed for. */
+    readonly outside?: readonly string[]
   }
   readonly main: (given: StepArguments) => Promise<void>
 }
@@ -43,22 +55,30 @@ export async function runStep(step: Step, argv: readonly string[] = process.argv
       process.stdout.write(`${step.usage.trim()}\n`)
       return
     }
+    const outside = step.container?.outside ?? []
+    const isOutside = outside.some((flag) => given.has(flag) || typeof given.text(flag) === 'string')
     // What is wrong with the settings is told by the step, which knows more of them.
-    if (step.container !== undefined && wantsContainer()) {
+    if (step.container !== undefined && !isOutside && wantsContainer()) {
       const settings = readSettings()
       const [{ wantedEngine }, { runInContainer }] = await Promise.all([
         import('./container/engine.ts'),
         import('./container/run-step.ts'),
       ])
       const engine = wantedEngine(settings)
-      const { step: name, pathFlags } = step.container
       if (engine !== undefined) {
-        process.exitCode = await runInContainer(engine, name, settings, pathFlags)
+        process.exitCode = await runInContainer(engine, step, settings, given)
         return
       }
     }
+    // What builds offline does so where nobody can be asked, whatever a package's script or a make tries.
+    const isCutOff = step.container !== undefined && wantsOffline() && hasNetwork()
     if (step.needsOwners && !isRoot()) {
-      process.exitCode = await inUserNamespace()
+      process.exitCode = await inUserNamespace(isCutOff)
+      return
+    }
+    if (isCutOff) {
+      const user = isRoot() ? [] : ['--user', '--map-current-user']
+      process.exitCode = await again(['unshare', ...user, WITHOUT_NETWORK, '--'])
       return
     }
     cleanUpOnSignals()
@@ -103,8 +123,8 @@ function parseFlags(step: Step, argv: readonly string[]): StepArguments {
 }
 
 /** Start this very step again as root of a user namespace, and return its exit status. */
-async function inUserNamespace(): Promise<number> {
-  const { capture, findTool, requireTools, startBackground } = await import('./run.ts')
+async function inUserNamespace(isCutOff: boolean): Promise<number> {
+  const { capture, findTool, requireTools } = await import('./run.ts')
   requireTools(['setpriv', 'unshare', 'newuidmap', 'newgidmap'])
   const facts = namespaceFacts(findTool('newuidmap') ?? 'newuidmap')
   const problem = missingIds(facts)
@@ -119,14 +139,17 @@ async function inUserNamespace(): Promise<number> {
       error instanceof BuildError ? error.because.filter((line) => !line.startsWith('command:')) : []
     throw namespaceError(facts, said.join(' ') || (error instanceof Error ? error.message : String(error)))
   }
+  const [unshare = '', ...flags] = USER_NAMESPACE
+  return again([unshare, ...(isCutOff ? [WITHOUT_NETWORK] : []), ...flags])
+}
+
+/** Start this very step again behind a command, and return its exit status. */
+async function again(within: readonly string[]): Promise<number> {
+  const { requireTools, startBackground } = await import('./run.ts')
+  requireTools(['setpriv', 'unshare'])
   const command = [
-    'setpriv',
-    '--pdeathsig',
-    'KILL',
-    '--',
-    ...USER_NAMESPACE,
-    process.execPath,
-    ...process.argv.slice(1),
+    ...['setpriv', '--pdeathsig', 'KILL', '--'],
+    ...[...within, process.execPath, ...process.argv.slice(1)],
   ]
   const child = await startBackground(command, { terminal: true, wholeEnvironment: true })
   // The child is in our process group and hears Ctrl-C itself; we only wait for it to clean up.

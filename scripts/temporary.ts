@@ -169,12 +169,12 @@ function isFolder(path: string): boolean {
 }
 
 /** Write a small file in one move. */
-export function writeWhole(finalPath: string, content: string): void {
+export function writeWhole(finalPath: string, content: string | Uint8Array): void {
   const temporary = temporaryFor(finalPath)
   try {
     const descriptor = openSync(temporary, 'w', 0o644)
     try {
-      writeSync(descriptor, content)
+      writeSync(descriptor, Buffer.from(content))
     } finally {
       closeSync(descriptor)
     }

@@ -56,9 +56,14 @@ export function removeLeftovers(workspace: Workspace, own: 'keep own' | 'own too
   for (const folder of new Set([...Object.values(folders), cacheDir, ...inCache])) removeStale(folder, own)
 }
 
+/** File that names a folder as one that osbuilder made. */
+export function markerOf(folder: string): string {
+  return join(folder, MARKER)
+}
+
 /** True when the folder was made by openWorkspace. */
 export function isWorkspace(folder: string): boolean {
-  return existsSync(join(folder, MARKER))
+  return existsSync(markerOf(folder))
 }
 
 function refuseForeign(workDir: string): void {

@@ -2,26 +2,29 @@
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
+import { resolveIndex } from '../../scripts/apt-index.ts'
 import type { Suite } from '../../scripts/apt-index.ts'
+import { haveLists, lockedAptIndex } from '../../scripts/apt-locked-index.ts'
 import { findPackage } from '../../scripts/apt-package.ts'
-import type { PackageRequest } from '../../scripts/apt-package.ts'
+import type { AptPackage, PackageRequest } from '../../scripts/apt-package.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import { fetchFile } from '../../scripts/fetch-file.ts'
 import { PROJECT_ROOT } from '../../scripts/paths.ts'
+import type { Settings } from '../../scripts/settings.ts'
 import { shell } from '../../scripts/shell.ts'
 import { readVersions } from '../versions.ts'
 import { unpackTarball } from './tarball.ts'
-import type { ResolvedSource, SourceRequest } from './source.ts'
+import type { ResolvedSource, SourceFacts, SourceRequest } from './source.ts'
 
 /** Debian's package with the sources of its kernel: one of its archive, verified down from the signed index. */
 export async function distroSource({ settings, workspace, logFile }: SourceRequest): Promise<ResolvedSource> {
   const { debian } = readVersions()
   const isDebian = settings.DISTRO === 'debian'
-  const release = (isDebian && settings.OS_VERSION) || debian.release
+  const release = debianRelease(settings)
   const mirror = (isDebian && settings.REPO_URL) || debian.mirror
   const request: Omit<PackageRequest, 'name'> = {
     suites: suitesOf(debian.suites, { release, mirror }),
-    keyring: (isDebian && settings.REPO_KEYRING) || join(PROJECT_ROOT, debian.keyring),
+    keyring: debianKeyring(settings),
     cacheDir: workspace.cacheDir,
     refresh: settings.REFRESH,
     nowMs: Date.now(),
@@ -47,7 +50,30 @@ export async function distroSource({ settings, workspace, logFile }: SourceReque
       })
       await unpackPackage(file, folder, logFile)
     },
+    facts: () => factsOf(found, request),
   }
+}
+
+/** The release whose sources are taken. */
+export function debianRelease({ DISTRO, OS_VERSION }: Pick<Settings, 'DISTRO' | 'OS_VERSION'>): string {
+  return (DISTRO === 'debian' && OS_VERSION) || readVersions().debian.release
+}
+
+/** Mirror and keyring of the settings are of their distro, which may be another. */
+export function debianKeyring({ DISTRO, REPO_KEYRING }: Pick<Settings, 'DISTRO' | 'REPO_KEYRING'>): string {
+  return (DISTRO === 'debian' && REPO_KEYRING) || join(PROJECT_ROOT, readVersions().debian.keyring)
+}
+
+async function factsOf(found: AptPackage, request: Omit<PackageRequest, 'name'>): Promise<SourceFacts> {
+  const { url, sizeBytes, sha256 } = found
+  // As it was asked a moment ago.
+  const { suites } = await resolveIndex({ ...request, refresh: 'never' })
+  const suite = suites.find((one) => one.suite === found.suite)
+  if (suite === undefined) throw new TypeError(`${found.name}: its suite ${found.suite} is gone`)
+  const of = { components: [request.component], debianArch: request.debianArch }
+  const lists = await haveLists(suite, request, of)
+  const index = await lockedAptIndex(lists, request.cacheDir)
+  return { file: { url, sizeBytes, sha256 }, signers: suite.signers, indexes: [index] }
 }
 
 function suitesOf(suites: readonly Suite[], chosen: { release: string; mirror: string }): Suite[] {
@@ -69,7 +95,7 @@ async function currentName(request: Omit<PackageRequest, 'name'>): Promise<strin
 }
 
 /** A package that holds a tarball. */
-async function unpackPackage(file: string, folder: string, logFile: string): Promise<void> {
+export async function unpackPackage(file: string, folder: string, logFile: string): Promise<void> {
   const inner = `${folder}.package`
   rmSync(inner, { recursive: true, force: true })
   mkdirSync(inner)

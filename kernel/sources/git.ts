@@ -20,16 +20,29 @@ export async function gitSource(request: SourceRequest): Promise<ResolvedSource>
     title: `${tag} of ${repo} (${commit.slice(0, 12)})`,
     identity: { repo, commit },
     keepsTimes: false,
-    unpack: async (folder) => {
-      const options = { logFile: request.logFile }
-      await run(['git', 'init', '--quiet', folder], options)
-      await run(['git', '-C', folder, 'fetch', '--quiet', '--depth=1', '--', repo, commit], options)
-      await run(['git', '-C', folder, 'checkout', '--quiet', '--detach', 'FETCH_HEAD'], options)
-      // The version of the kernel must not depend on a repository around its sources.
-      rmSync(join(folder, '.git'), { recursive: true, force: true })
-      requireTree(folder, `KERNEL_REPO=${repo}`)
-    },
+    unpack: (folder) => fetchCommit({ repo, commit }, folder, request.logFile),
+    facts: () => Promise.resolve({ git: { repo, commit }, signers: [], indexes: [] }),
   }
+}
+
+/** Fetch one commit, without those before it, into an empty folder. */
+export async function fetchCommit(
+  { repo, commit }: { readonly repo: string; readonly commit: string },
+  folder: string,
+  logFile: string,
+): Promise<void> {
+  requireTools(['git'])
+  const options = { logFile }
+  await run(['git', 'init', '--quiet', folder], options)
+  await run(['git', '-C', folder, 'fetch', '--quiet', '--depth=1', '--', repo, commit], options)
+  await run(['git', '-C', folder, 'checkout', '--quiet', '--detach', 'FETCH_HEAD'], options)
+  leaveRepository(repo, folder)
+}
+
+/** The version of the kernel must not depend on a repository around its sources. */
+export function leaveRepository(repo: string, folder: string): void {
+  rmSync(join(folder, '.git'), { recursive: true, force: true })
+  requireTree(folder, `KERNEL_REPO=${repo}`)
 }
 
 interface Known {

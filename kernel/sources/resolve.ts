@@ -6,10 +6,13 @@ import { distroSource } from './distro.ts'
 import { gitSource } from './git.ts'
 import { kernelOrgSource } from './kernel-org.ts'
 import { localSource } from './local.ts'
+import { lockedSource } from './locked.ts'
 import type { ResolvedSource, SourceRequest } from './source.ts'
 
-/** The sources that KERNEL_SOURCE and its companions name. */
-export function resolveSource(request: SourceRequest): Promise<ResolvedSource> {
+/** The sources that KERNEL_SOURCE and its companions name: those of the lock when there is one. */
+export async function resolveSource(request: SourceRequest): Promise<ResolvedSource> {
+  const locked = lockedSource(request)
+  if (locked !== undefined) return locked
   switch (request.settings.KERNEL_SOURCE) {
     case 'distro':
       return distroSource(request)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Json } from '../../scripts/digest.ts'
+import type { LockedKernel } from '../../scripts/package-lock.ts'
 import type { Settings } from '../../scripts/settings.ts'
 import type { Workspace } from '../../scripts/workspace.ts'
 
@@ -17,6 +17,9 @@ export const SOURCE_SETTINGS = [
   'REPO_URL',
   'REPO_KEYRING',
   'REFRESH',
+  'LOCK_FILE',
+  'VENDOR_DIR',
+  'OFFLINE',
 ] as const
 
 export interface SourceRequest {
@@ -25,14 +28,19 @@ export interface SourceRequest {
   readonly logFile: string
 }
 
+/** Where sources are from, exactly. */
+export type SourceFacts = Pick<LockedKernel, 'file' | 'git' | 'signers' | 'indexes'>
+
 /** Sources that are known exactly, and perhaps not downloaded yet. */
 export interface ResolvedSource {
   /** What they are, in a few words. */
   readonly title: string
   /** Equal for equal sources: digests, commits. */
-  readonly identity: { readonly [key: string]: Json }
+  readonly identity: Readonly<Record<string, string>>
   /** True when a later version of the same folder keeps the times of files that did not change. */
   readonly keepsTimes: boolean
   /** Download what is missing and put the tree into an empty folder. */
   readonly unpack: (folder: string) => Promise<void>
+  /** What a lock says of them; absent for sources of this machine, and for those that a lock named. */
+  readonly facts?: () => Promise<SourceFacts>
 }

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 
-import { capture } from '../../scripts/run.ts'
+import { RPM_DATABASES, RPM_DATABASE_FILES, queryRpm } from '../../scripts/rpm-database.ts'
 import { compareBytes } from '../../scripts/tree.ts'
 import { licenceOfField } from '../licence.ts'
 import type { TreeView } from '../tree-view.ts'
 import { purlOf } from './database.ts'
 import type { DescribedPackage, DistroName, PackageDatabase } from './database.ts'
-
-/** Where the database is, newer place first, by the files of its formats: sqlite, ndb, Berkeley DB. */
-const DATABASES = ['usr/lib/sysimage/rpm', 'var/lib/rpm'] as const
-const FORMATS = ['rpmdb.sqlite', 'Packages.db', 'Packages'] as const
 
 /** Marks in what rpm is asked to print, which no field has: record and field. */
 const RECORD = '\u001e'
@@ -33,15 +30,15 @@ export const rpm: PackageDatabase = {
   read: async (view, distro) => {
     const found = hostFolder(view)
     if (found === undefined) return undefined
-    const said = await capture(['rpm', '--dbpath', found, '--query', '--all', '--queryformat', QUERY_FORMAT])
+    const said = await queryRpm(found, join(tmpdir(), 'osbuilder-rpm'), QUERY_FORMAT)
     return parseRpmQuery(said, distro)
   },
 }
 
 /** Host path of the database's folder, when the view is of host files. */
 function hostFolder(view: TreeView): string | undefined {
-  for (const folder of DATABASES) {
-    for (const name of FORMATS) {
+  for (const folder of RPM_DATABASES) {
+    for (const name of RPM_DATABASE_FILES) {
       const path = view.resolve(`${folder}/${name}`)
       const entry = view.entries.find((candidate) => candidate.path === path)
       if (typeof entry?.source === 'string' && existsSync(entry.source)) return dirname(entry.source)

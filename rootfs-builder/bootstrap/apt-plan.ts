@@ -2,31 +2,32 @@
 import { join } from 'node:path'
 
 import { resolveIndex } from '../../scripts/apt-index.ts'
+import type { AptIndex, IndexRequest } from '../../scripts/apt-index.ts'
+import { checkAptIndexes } from '../../scripts/apt-locked-index.ts'
+import type { LockedGuest } from '../../scripts/package-lock.ts'
 import { PROJECT_ROOT } from '../../scripts/paths.ts'
 import { mirrorOf, suitesOf } from '../distro.ts'
 import { dpkgPackages } from '../packages.ts'
 import { aptEpochSeconds, aptInputs, bootstrapApt, sourceLines } from './apt.ts'
 import type { AptPlan } from './apt.ts'
+import { resolveApt } from './apt-resolve.ts'
+import { checkInstalled } from './locked-guest.ts'
 import type { BaseIdentity, BasePlan, LowerPlan, PlanRequest } from './plan.ts'
 
 /** Plan a base tree of a distro with apt. */
-export async function planApt({
-  settings,
-  choice,
-  packages,
-  extra,
-  cacheDir,
-}: PlanRequest): Promise<BasePlan> {
+export async function planApt(request: PlanRequest): Promise<BasePlan> {
+  const { settings, choice, packages, extra, cacheDir, locked } = request
   const { distro, release, arch } = choice
   const own = mirrorOf(distro, arch)
   const keyring = settings.REPO_KEYRING || join(PROJECT_ROOT, 'rootfs-builder', distro.keyring)
-  const index = await resolveIndex({
+  const indexRequest: IndexRequest = {
     suites: suitesOf(distro, release, settings.REPO_URL || own),
     keyring,
     cacheDir,
     refresh: settings.REFRESH,
     nowMs: Date.now(),
-  })
+  }
+  const index = locked === undefined ? await resolveIndex(indexRequest) : lockedIndexes(locked.guest)
   const plan: AptPlan = {
     arch,
     debianArch: distro.arches[arch] ?? arch,
@@ -37,6 +38,7 @@ export async function planApt({
     keyring,
     keepDocs: settings.KEEP_DOCS,
     index,
+    ...(locked === undefined ? {} : { locked: { packages: locked.guest.packages, places: locked.places } }),
   }
   const used = new Set(index.suites.map(({ suite }) => suite))
   const guestSources = sourceLines(
@@ -50,7 +52,7 @@ export async function planApt({
     epochSeconds: aptEpochSeconds(of),
   })
   // Another package starts from the tree of the distro's own set.
-  const below = { ...plan, extra: [] }
+  const below: AptPlan = { ...plan, extra: [], ...withoutExtra(plan) }
   const lower: LowerPlan = {
     ...identity(below),
     store: (tarFile, options) => bootstrapApt(below, undefined, tarFile, options),
@@ -63,7 +65,31 @@ export async function planApt({
     skipped: index.skipped,
     guestSources,
     ...(extra.length === 0 ? {} : { lower }),
-    bootstrap: (targetDir, tarFile, options) => bootstrapApt(plan, targetDir, tarFile, options),
+    bootstrap: async (targetDir, tarFile, options) => {
+      if (locked !== undefined) await checkAptIndexes(locked.guest, keyring, locked.places)
+      await bootstrapApt(plan, targetDir, tarFile, options)
+      if (locked !== undefined) checkInstalled(locked, dpkgPackages({ root: targetDir }))
+    },
     installed: dpkgPackages,
+    ...(locked === undefined
+      ? { resolve: (options) => resolveApt(plan, indexRequest, options) }
+      : { locked: locked.guest.packages }),
   }
+}
+
+/** The indexes as they were when they were locked. */
+function lockedIndexes({ indexes }: LockedGuest): AptIndex {
+  return {
+    checkedAtMs: 0,
+    suites: indexes.map(({ name, archive, sha256, dateSeconds = 0, signers }) => ({
+      ...{ suite: name, url: archive, sha256, dateSeconds, signers },
+    })),
+    skipped: [],
+  }
+}
+
+/** Packages that come with EXTRA_PKGS are no part of the tree below them. */
+function withoutExtra({ locked }: AptPlan): Pick<AptPlan, 'locked'> {
+  if (locked === undefined) return {}
+  return { locked: { ...locked, packages: locked.packages.filter(({ layer }) => layer === undefined) } }
 }

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, lstatSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
 import { BuildError } from '../../scripts/errors.ts'
 import type { ErrorCode } from '../../scripts/errors.ts'
 import { PRIVATE_NAMESPACE } from '../../scripts/namespace.ts'
-import { PROJECT_ROOT } from '../../scripts/paths.ts'
 import { quote, requireTools, run } from '../../scripts/run.ts'
-import { ARCHES } from '../../scripts/arch.ts'
 import type { ArchName } from '../../scripts/arch.ts'
 import { hostArch } from '../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
 import type { AptIndex, Suite } from '../../scripts/apt-index.ts'
+import type { LockPlaces } from '../../scripts/locked-file.ts'
+import type { LockedPackage } from '../../scripts/package-lock.ts'
 import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
+import { REPOSITORY, makeRepository, repositoryLine } from './apt-locked.ts'
+import { packagesDigest, unfit } from './locked-guest.ts'
 import type { BootstrapOptions } from './plan.ts'
+import { cannotRun, foreignTools, mountWorkplace, workplaceOutside } from './workplace.ts'
 
 /** All that decides what the base tree holds; its fingerprint names the tree in the cache. */
 export interface AptPlan {
@@ -29,6 +32,8 @@ export interface AptPlan {
   readonly keyring: string
   readonly keepDocs: boolean
   readonly index: AptIndex
+  /** The packages of a lock, which then are all there is: no mirror is asked. */
+  readonly locked?: { readonly packages: readonly LockedPackage[]; readonly places: LockPlaces }
 }
 
 /** Folders of /usr/share that a guest does without, and what stays in them: the licences of the packages. */
@@ -54,9 +59,6 @@ const WITHOUT_DOCUMENTS = [
   'done',
 ].join('\n')
 
-/** Memory that must be free before a tree is made in it: tree, packages and lists, and as much again. Unit: bytes. */
-const MEMORY_NEEDED = 3 * 1024 * 1024 * 1024
-
 /** Inputs of the plan as the fingerprint sees them. */
 export function aptInputs(plan: AptPlan): {
   readonly [key: string]: string | boolean | readonly string[] | readonly { readonly [key: string]: string }[]
@@ -70,6 +72,7 @@ export function aptInputs(plan: AptPlan): {
     keepDocs: plan.keepDocs,
     // Whichever mirror serves it and whoever's key proves it: the same index names the same packages.
     suites: plan.index.suites.map(({ suite, sha256: digest }) => ({ suite, sha256: digest })),
+    ...(plan.locked === undefined ? {} : { locked: packagesDigest(plan.locked.packages) }),
   }
 }
 
@@ -113,30 +116,36 @@ export async function bootstrapApt(
     ...foreignTools(plan.arch),
   ])
   const scratch = temporaryFor(`${tarFile}.scratch`)
+  const repository = temporaryFor(`${tarFile}.repository`)
   await mkdir(scratch)
+  await mkdir(repository)
   const used = [targetDir, tarFile, plan.keyring, options.lowerDir].filter((path) => path !== undefined)
   const workplace = workplaceOutside(used)
   try {
+    if (plan.locked !== undefined) {
+      const { suite, debianArch, components } = plan
+      const of = { folder: repository, suite, debianArch, component: components[0] ?? 'main' }
+      const epochSeconds = aptEpochSeconds(plan)
+      await makeRepository(plan.locked.packages, { ...of, epochSeconds }, plan.locked.places)
+    }
     await run(
       [
         ...PRIVATE_NAMESPACE,
         ['bash', '-euo', 'pipefail', '-c'],
         [
-          // This mount is seen by the family of this command alone and ends with it.
-          fitsInMemory()
-            ? 'mount -t tmpfs -o mode=0755 osbuilder "$3"'
-            : 'mount --bind "$4" "$3"; chmod 0755 "$3"',
+          mountWorkplace('"$3"', '"$4"'),
           'install -m 0644 "$5" "$3/keyring.gpg"',
+          `mkdir "$3/${REPOSITORY}"; mount --bind "$6" "$3/${REPOSITORY}"`,
           targetDir === undefined
-            ? '"${@:6}" > "$2"'
+            ? '"${@:7}" > "$2"'
             : // One pass: what goes into the cache is unpacked while it is written.
               // tar stops at the archive's end mark; the padding after it must not find a closed pipe.
-              `"\${@:6}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
+              `"\${@:7}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
         ].join('\n'),
-        ['bash', targetDir ?? '', tarFile, workplace, scratch, plan.keyring],
+        ['bash', targetDir ?? '', tarFile, workplace, scratch, plan.keyring, repository],
         mmdebstrapArgv(
           plan,
-          join(workplace, 'keyring.gpg'),
+          workplace,
           options.lowerDir === undefined ? firstLayer(plan, tarFile) : nextLayer(plan, options.lowerDir),
         ),
       ].flat(),
@@ -148,47 +157,30 @@ export async function bootstrapApt(
       },
     )
   } catch (error) {
-    throw explain(error, plan, options.logFile)
+    const explained = explainApt(error, plan, options.logFile)
+    const isUnfit = explained instanceof BuildError && explained.code === 'E_INPUT' && explained !== error
+    if (plan.locked === undefined || !isUnfit) throw explained
+    throw unfit(plan.locked.places, [explained.message], explained)
   } finally {
     discard(scratch)
+    discard(repository)
   }
 }
 
-/**
- * A folder of the host over which the tree may be mounted, out of sight of everybody else.
- *
- * apt checks signatures as a user of its own, which must reach tree and keyring: it may not enter a
- * WORKDIR or a keyring's folder below somebody's home.
- *
- * @param used paths that must stay visible
- */
-function workplaceOutside(used: readonly string[]): string {
-  const isFree = (folder: string): boolean =>
-    lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() === true &&
-    ![...used, PROJECT_ROOT, process.execPath].some((path) => `${path}/`.startsWith(`${folder}/`))
-  const found = ['/mnt', '/media', '/srv', '/opt', '/tmp'].find(isFree)
-  if (found !== undefined) return found
-  throw new BuildError(
-    'E_CONFIG',
-    'this host has none of /mnt, /media, /srv, /opt and /tmp free to work in',
-    {
-      hint: 'mkdir /mnt    or set WORKDIR to a folder outside of them',
-    },
-  )
-}
-
-function mmdebstrapArgv(plan: AptPlan, keyring: string, layer: readonly string[]): string[] {
+function mmdebstrapArgv(plan: AptPlan, workplace: string, layer: readonly string[]): string[] {
   return [
     ['mmdebstrap', '--mode=root', '--format=tar'],
     [`--architectures=${plan.debianArch}`],
-    [`--keyring=${keyring}`],
+    [`--keyring=${join(workplace, 'keyring.gpg')}`],
     // A mirror that cuts connections is tried again; one that is silent is given up.
     ['--aptopt=Acquire::Retries "5"', '--aptopt=Acquire::http::Timeout "30"'],
     ['--aptopt=Acquire::Languages "none"'],
     ['--dpkgopt=force-unsafe-io'],
     layer,
     [plan.suite, '-'],
-    sourceLines(plan.index.suites, plan.components),
+    plan.locked === undefined
+      ? sourceLines(plan.index.suites, plan.components)
+      : repositoryLine(workplace, plan.suite, plan.components),
   ].flat()
 }
 
@@ -200,7 +192,12 @@ function firstLayer(plan: AptPlan, tarFile: string): string[] {
     '--variant=required',
     `--include=${plan.packages.join(',')}`,
     ...(plan.keepDocs ? [] : [`--extract-hook=${WITHOUT_DOCUMENTS}`]),
-    `--customize-hook=${quote(['tar', '--create', `--file=${lists}`, ...kept])} --directory "$1/var/lib/apt/lists" .`,
+    // Those of a private archive help nobody.
+    ...(plan.locked === undefined
+      ? [
+          `--customize-hook=${quote(['tar', '--create', `--file=${lists}`, ...kept])} --directory "$1/var/lib/apt/lists" .`,
+        ]
+      : []),
   ]
 }
 
@@ -225,16 +222,6 @@ function nextLayer(plan: AptPlan, lowerDir: string): string[] {
       `-o DPkg::Chroot-Directory="$1" install ${quote(plan.extra)}`,
     ].join(' '),
   ]
-}
-
-function foreignTools(arch: ArchName): string[] {
-  return arch === hostArch() ? [] : [`qemu-${ARCHES[arch].qemu}-static`, 'arch-test']
-}
-
-/** True when the machine has memory to spare for the whole tree; else it is made on disk. */
-function fitsInMemory(): boolean {
-  const kib = /^MemAvailable:\s+(\d+)/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0
-  return Number(kib) * 1024 > MEMORY_NEEDED
 }
 
 /** What a failure is called, by what apt and dpkg said. The first that fits is the cause of the rest. */
@@ -262,7 +249,7 @@ const FAILURES: readonly {
 const TELLING = /^(E: (?!setup failed|mmdebstrap failed)|Err:|dpkg: error)|Hash Sum mismatch/
 
 /** Name what went wrong in the words of the user's settings. */
-function explain(error: unknown, plan: AptPlan, logFile: string): unknown {
+export function explainApt(error: unknown, plan: AptPlan, logFile: string): unknown {
   if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') return error
   const log = readFileSync(logFile, 'utf8')
   const telling = [...new Set(log.split('\n').filter((line) => TELLING.test(line)))].map((line) =>
@@ -281,11 +268,7 @@ function explain(error: unknown, plan: AptPlan, logFile: string): unknown {
     })
   }
   if (plan.arch !== hostArch() && /Exec format error|arch-test|can neither be executed/.test(log)) {
-    return new BuildError('E_CONFIG', `this host cannot run programs of ${plan.arch}`, {
-      because,
-      hint: `sudo make ARCH=${plan.arch} setup`,
-      cause: error,
-    })
+    return cannotRun(plan.arch, because, error)
   }
   const failure = FAILURES.find(({ said }) => said.test(log))
   if (failure === undefined) return error

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Json } from '../../scripts/digest.ts'
+import type { LockPlaces } from '../../scripts/locked-file.ts'
+import type { AskedGuest, LockedGuest, LockedIndex, LockedPackage } from '../../scripts/package-lock.ts'
 import type { Settings } from '../../scripts/settings.ts'
 import { selectPackages } from '../distro.ts'
 import type { Choice } from '../distros.ts'
 import type { Guest } from '../guest.ts'
 import type { InstalledPackage } from '../packages.ts'
+import { lockedGuest } from './locked-guest.ts'
 
 /** A base tree to be, whichever package manager makes it. */
 export interface BasePlan {
@@ -35,7 +38,29 @@ export interface BasePlan {
    */
   readonly bootstrap: (targetDir: string, tarFile: string, options: BootstrapOptions) => Promise<void>
   /** The packages of such a tree, by its own database. */
-  readonly installed: (guest: Guest) => InstalledPackage[]
+  readonly installed: (guest: Guest) => InstalledPackage[] | Promise<InstalledPackage[]>
+  /** The packages of the lock that the tree is made of; absent without a lock. */
+  readonly locked?: readonly LockedPackage[]
+  /** All packages the tree would be made of, for a lock; absent where nothing can be locked, and with a lock. */
+  readonly resolve?: (options: ResolveOptions) => Promise<Resolution>
+}
+
+export interface ResolveOptions {
+  readonly logFile: string
+  /** Packages of an older lock, whose digests hold for what is still the same. */
+  readonly known: readonly LockedPackage[]
+}
+
+/** Every package of a tree, with the signed indexes that name them. */
+export interface Resolution {
+  readonly indexes: readonly LockedIndex[]
+  readonly packages: readonly LockedPackage[]
+}
+
+/** What of a lock a tree is made of. */
+export interface LockedRequest {
+  readonly guest: LockedGuest
+  readonly places: LockPlaces
 }
 
 /** What names a base tree in the cache. */
@@ -61,23 +86,48 @@ export interface PlanRequest {
   readonly packages: readonly string[]
   readonly extra: readonly string[]
   readonly cacheDir: string
+  /** Its part of the lock: then no mirror is asked. */
+  readonly locked?: LockedRequest
 }
 
-/** Ask the mirror, as often as REFRESH says, and decide what the base tree is made of. */
+/**
+ * Decide what the base tree is made of: by the lock when there is one, else by what the mirror says, which
+ * is asked as often as REFRESH says.
+ *
+ * @throws BuildError E_CONFIG when the lock does not cover what is asked for
+ */
 export async function planBase(settings: Settings, choice: Choice, cacheDir: string): Promise<BasePlan> {
   // Loading what another distro needs would cost every build 20 ms.
-  if (settings.BUILD_METHOD === 'dracut') {
-    const { planFromHost } = await import('./dracut-plan.ts')
-    return planFromHost(settings)
+  if (settings.BUILD_METHOD === 'dracut') return (await import('./dracut-plan.ts')).planFromHost(settings)
+  const { packages, extra, asked } = askedGuest(settings, choice)
+  const locked = lockedGuest(settings, asked, cacheDir)
+  const request = { settings, choice, packages, extra, cacheDir, ...(locked === undefined ? {} : { locked }) }
+  switch (choice.distro.packageManager) {
+    case 'apk':
+      return (await import('./apk/apk.ts')).planApk(request)
+    case 'dnf':
+      return (await import('./dnf/dnf.ts')).planDnf(request)
+    default:
+      return (await import('./apt-plan.ts')).planApt(request)
   }
-  const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP }
+}
+
+/** What a build asks for, as a lock names it. */
+export function askedGuest(
+  settings: Settings,
+  choice: Choice,
+): { readonly packages: readonly string[]; readonly extra: readonly string[]; readonly asked: AskedGuest } {
+  const features = { agentInit: settings.AGENT_INIT, seccomp: settings.SECCOMP, selinux: settings.SELINUX }
   const packages = selectPackages(choice.distro, features)
   const extra = [...new Set(settings.EXTRA_PKGS)].filter((name) => !packages.includes(name))
-  const request = { settings, choice, packages, extra, cacheDir }
-  if (choice.distro.packageManager === 'apk') {
-    const { planApk } = await import('./apk/apk.ts')
-    return planApk(request)
+  const { distro, release, arch } = choice
+  const asked: AskedGuest = {
+    ...{ distro: distro.name, release: release.name, arch, manager: distro.packageManager },
+    ...{
+      components: settings.REPO_COMPONENTS,
+      repositories: settings.DISTRO_REPO ? ['those of this host'] : settings.REPO_EXTRA,
+    },
+    ...{ asked: packages, extra },
   }
-  const { planApt } = await import('./apt-plan.ts')
-  return planApt(request)
+  return { packages, extra, asked }
 }

@@ -22,6 +22,7 @@ export const PROVISION_SETTINGS = [
   'REMOVE_UNITS',
   'ROOTFS_OVERLAY',
   'SECCOMP',
+  'SELINUX',
 ] as const
 
 /** What a provisioning step may know. It changes the guest and nothing else. */

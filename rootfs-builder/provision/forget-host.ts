@@ -16,6 +16,7 @@ const LEFT_BY_BOOTSTRAP = [
   'var/lib/dpkg/lock-frontend',
   'var/lib/dpkg/triggers/Lock',
   'var/lib/systemd/catalog/database',
+  'var/lib/systemd/random-seed',
 ]
 
 /** Backups that shadow tools keep of the files they change. */

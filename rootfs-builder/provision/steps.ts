@@ -11,6 +11,7 @@ import { makeMountPoints } from './mount-points.ts'
 import { dropPackageDatabase } from './package-database.ts'
 import { installPolicy } from './policy.ts'
 import { removeUnits } from './remove-units.ts'
+import { checkSelinux } from './selinux.ts'
 import { writeSummary } from './summary.ts'
 import { configureTmpMount } from './tmp-mount.ts'
 import { layUserFiles } from './user-files.ts'
@@ -29,6 +30,7 @@ export const PROVISION_STEPS: readonly ProvisionStep[] = [
   { name: 'confidential guest', run: configureConfidential },
   { name: 'unneeded units', run: removeUnits },
   { name: "the user's own files", run: layUserFiles },
+  { name: 'policy of SELinux', run: checkSelinux },
   { name: 'package database', run: dropPackageDatabase },
   { name: 'summary', run: writeSummary },
 ]

@@ -102,6 +102,12 @@ async function debianKernel(
   const { kernelPackage, debian } = ARCHES[arch]
   const key = fingerprint({ mirror, release, debian, kernelPackage })
   let folder = findEntry(workspace.cacheDir, 'boot', key)
+  if (folder === undefined && settings.OFFLINE) {
+    throw new BuildError('E_CONFIG', 'OFFLINE=yes: there is no kernel to boot with', {
+      because: ['one for trying out is downloaded, and no lock names it'],
+      hint: 'make kernel    builds one; KERNEL=…    names one',
+    })
+  }
   if (folder === undefined) {
     report('KERNEL', `${kernelPackage} of ${release}`, 'downloading')
     requireTools(['apt-get', 'apt-cache', 'dpkg-deb', 'tar', 'depmod'])

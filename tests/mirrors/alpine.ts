@@ -240,6 +240,7 @@ export interface PublishOptions {
 /** A repository laid out as Alpine's, on 127.0.0.1. */
 export async function startRepository(
   keyName: string = 'test@example.invalid-1.rsa.pub',
+  address?: string,
 ): Promise<Repository> {
   const folder = mkdtempSync(join(tmpdir(), 'osbuilder-alpine-'))
   const key = makeKey(keyName)
@@ -247,7 +248,7 @@ export async function startRepository(
   mkdirSync(keyring)
   writeFileSync(join(keyring, key.name), key.pem)
   const files = new Map<string, Buffer>()
-  const mirror = await serve('alpine', (path) => Promise.resolve(files.get(path)))
+  const mirror = await serve('alpine', (path) => Promise.resolve(files.get(path)), address)
   return {
     ...mirror,
     keyring,

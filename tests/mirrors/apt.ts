@@ -13,9 +13,9 @@ const ORIGIN = process.env['TEST_MIRROR'] ?? 'http://deb.debian.org/debian'
 /** What came from there once is kept, so that a test costs the network once. */
 const KEPT = join(PROJECT, 'workdir', 'test-mirror')
 
-/** Serve Debian's archive on 127.0.0.1, with the faults a test asks for. */
-export function startMirror(): Promise<Mirror> {
-  return serve('debian', fromOrigin)
+/** Serve Debian's archive on an address of this host, with the faults a test asks for. */
+export function startMirror(address?: string): Promise<Mirror> {
+  return serve('debian', fromOrigin, address)
 }
 
 async function fromOrigin(path: string): Promise<Buffer | undefined> {

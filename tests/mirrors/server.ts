@@ -21,7 +21,7 @@ export interface Mirror {
 }
 
 /**
- * Serve files on 127.0.0.1, with the faults a test asks for.
+ * Serve files on an address of this host, with the faults a test asks for.
  *
  * @param name first part of every path, such as `debian`
  * @param find content by the rest of the path; undefined when there is none
@@ -29,6 +29,7 @@ export interface Mirror {
 export async function serve(
   name: string,
   find: (path: string) => Promise<Buffer | undefined>,
+  address: string = '127.0.0.1',
 ): Promise<Mirror> {
   const faults: [RegExp, Fault][] = []
   const asked: string[] = []
@@ -37,10 +38,10 @@ export async function serve(
       response.destroy(error instanceof Error ? error : new Error(String(error)))
     })
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve) => server.listen(0, address, resolve))
   const { port } = server.address() as AddressInfo
   return {
-    url: `http://127.0.0.1:${String(port)}/${name}`,
+    url: `http://${address}:${String(port)}/${name}`,
     fault: (path, fault) => {
       faults.push([path, fault])
     },

@@ -33,12 +33,33 @@ t.test('every distro is chosen by each of its releases, by name and by version',
     )
     for (const release of distro.releases) {
       for (const OS_VERSION of [release.name, release.version]) {
-        const raw = { DISTRO: distro.name, OS_VERSION, ARCH: Object.keys(distro.arches)[0] }
+        const raw = {
+          ...{ DISTRO: distro.name, OS_VERSION, ARCH: Object.keys(distro.arches)[0] },
+          // Without a key in the tree a user must name one.
+          ...(distro.keyring === '' ? { REPO_KEYRING: '/keys' } : {}),
+          ...(distro.initModes.some((mode) => mode === 'systemd') ? {} : { AGENT_INIT: 'yes' }),
+        }
         t.strictSame(checkChoice(parseSettings(raw)), [])
         t.equal(choose(parseSettings(raw)).release, release)
       }
     }
   }
+})
+
+t.test('a distro that counts its releases takes any number, and no other word', async (t) => {
+  const raw = { DISTRO: 'clearlinux', REPO_KEYRING: '/keys', ARCH: 'x86_64' }
+  t.equal(choose(parseSettings({ ...raw, OS_VERSION: '43000' })).release.version, '43000')
+  t.match(checkChoice(parseSettings({ ...raw, OS_VERSION: '43k' })), [
+    /^OS_VERSION=43k: clearlinux supports latest or a number/,
+  ])
+})
+
+t.test('settings of dnf are refused where nothing would heed them', async (t) => {
+  t.match(problems({ DISTRO_REPO: 'yes' }), ['DISTRO_REPO=yes: is for distros with dnf; debian has apt'])
+  t.match(problems({ SELINUX: 'yes' }), [/^SELINUX=yes: debian has no policy .*DISTRO=centos/])
+  t.match(problems({ DISTRO: 'centos', SELINUX: 'yes', AGENT_INIT: 'yes' }), [/type AGENT_INIT=no/])
+  t.match(problems({ DISTRO: 'photon', ARCH: 'x86_64' }), [/^REPO_KEYRING=: there is no key of photon/])
+  t.strictSame(problems({ DISTRO: 'photon', ARCH: 'x86_64', DISTRO_REPO: 'yes' }), [])
 })
 
 t.test('no release given is the default one, no architecture the host', async (t) => {

@@ -96,6 +96,8 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   USE_PODMAN: { value: 'no', builds: 'nothing' },
   DOCKER_RUNTIME: { value: 'runc', builds: 'nothing' },
   IMAGE_REGISTRY: { value: 'mirror.example:5000', builds: 'nothing' },
+  BUILDER: { value: 'tcp://builder-{arch}:2375', builds: 'nothing' },
+  BUILDER_NODE: { value: '/opt/{arch}/node', builds: 'nothing' },
   BUILDER_BASE: { value: 'debian:12', builds: 'nothing' },
   EXTRA_PKGS: { value: 'curl', builds: 'rootfs' },
   SECCOMP: { value: 'no', builds: 'rootfs' },
@@ -116,6 +118,9 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   REMOTE_CACHE_PUSH: { value: 'yes', builds: 'nothing' },
   REPO_URL: { value: otherMirror.url, builds: 'nothing' },
   REPO_COMPONENTS: { value: 'main contrib', builds: 'rootfs' },
+  // Told by tests/system/rpm-distros.test.ts.
+  DISTRO_REPO: 'elsewhere',
+  SELINUX: 'elsewhere',
   REPO_KEYRING: { value: join(scratch, 'same-keys.gpg'), builds: 'nothing' },
   // Debian's own repositories take neither: distros.test.ts.
   REPO_KEY: 'elsewhere',
@@ -178,6 +183,11 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   NAME: { value: 'other', builds: 'nothing' },
   KEEP: { value: '1G', builds: 'nothing' },
   CACHE_DIR: 'elsewhere',
+  // What a lock makes of a build: lock.test.ts.
+  LOCK_FILE: { value: '/dev/null', builds: 'nothing' },
+  WRITE: { value: 'yes', builds: 'nothing' },
+  VENDOR_DIR: { value: '/nowhere', builds: 'nothing' },
+  OFFLINE: 'elsewhere',
   WORKDIR: 'elsewhere',
   ROOTFS_BUILD_DEST: 'elsewhere',
   IMAGES_BUILD_DEST: 'elsewhere',

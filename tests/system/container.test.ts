@@ -1,17 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import t from 'tap'
 
-import { sha256, sha256File } from '../../scripts/digest.ts'
-import { readTree } from '../../scripts/tree.ts'
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startMirror } from '../mirrors/apt.ts'
-import { ended, makeAsync, startStep } from './user.ts'
+import { CENTOS } from '../mirrors/rpm-distros.ts'
+import { startRpmMirror } from '../mirrors/rpm.ts'
+import {
+  BASE,
+  MARKER,
+  TRAPS,
+  baseTar,
+  builderTar,
+  digestsOf,
+  endOf,
+  halfMade,
+  loadBuilder,
+  openRoom,
+  podmanStorage,
+  removeScratch,
+  startDockerd,
+  traps,
+  until,
+} from './engines.ts'
+import { PROJECT, ended, makeAsync, startStep } from './user.ts'
 
 t.setTimeout(20 * 60 * 1000)
 
@@ -19,82 +35,103 @@ const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
 const debian = await startMirror()
 const alpine = await startRepository()
 await alpine.publish(await smallAlpine())
-const docker = await startDockerd()
-// Nothing can be pulled here, so the base image is made of packages, as one imports any tree.
-const BASE = 'localhost/osbuilder-test-base:bookworm'
-importBase()
+// Engines and their callers live where this host's tools fail: what is built there is built by the builder's.
+const full = join(scratch, 'full')
+mkdirSync(full)
+const centos = await startRpmMirror(CENTOS)
+const room = await openRoom(`mount -t tmpfs -o size=48m tmpfs '${full}'; ${TRAPS}`, traps(scratch))
+let docker = await startDockerd(join(scratch, 'docker'), { within: room.enter })
+docker.ask('import', baseTar(), BASE)
+loadBuilder(docker)
 t.teardown(async () => {
-  docker.child.kill()
-  await new Promise((resolve) => docker.child.once('close', resolve))
-  await Promise.all([debian.close(), alpine.close()])
-  // What the engines leave mounted when they end.
-  const mounted = readFileSync('/proc/mounts', 'utf8')
-    .split('\n')
-    .map((line) => line.split(' ')[1] ?? '')
-  for (const path of mounted.filter((mount) => mount.startsWith(`${scratch}/`))) spawnSync('umount', [path])
-  rmSync(scratch, { recursive: true, force: true })
+  await endOf(docker.child)
+  await Promise.all([debian.close(), alpine.close(), centos.close(), room.close()])
+  removeScratch(scratch)
 })
 
 const COMMON = { SOURCE_DATE_EPOCH: '1795000000', INITRD_COMPRESSION: 'zstd', BUILDER_BASE: BASE }
 const DISTROS = {
   debian: { DISTRO: 'debian', REPO_URL: debian.url },
   alpine: { DISTRO: 'alpine', REPO_URL: alpine.url, REPO_KEYRING: alpine.keyring },
+  centos: { DISTRO: 'centos', REPO_URL: centos.url, REPO_KEYRING: centos.keyring },
 } as const
 
 /** Where it is built, by the settings that say so. */
 const PLACES = {
   host: {},
   docker: { USE_DOCKER: 'true', DOCKER_HOST: docker.host },
-  podman: { USE_PODMAN: 'true', DOCKER_RUNTIME: 'runc', CONTAINERS_STORAGE_CONF: podmanStorage() },
+  podman: {
+    USE_PODMAN: 'true',
+    DOCKER_RUNTIME: 'runc',
+    CONTAINERS_STORAGE_CONF: podmanStorage(join(scratch, 'podman')),
+  },
 } as const
 type Place = keyof typeof PLACES
 
 for (const [distro, settings] of Object.entries(DISTROS)) {
-  t.test(`${distro}: the same bytes on the host, in docker and in podman`, async (t) => {
+  t.test(`${distro}: the same bytes on the host and in containers`, async (t) => {
     const rows: string[][] = []
-    for (const place of Object.keys(PLACES) as Place[]) {
+    // Of the builder with dnf one engine is enough.
+    const places = Object.keys(PLACES).filter((place) => distro !== 'centos' || place !== 'podman')
+    for (const place of places as Place[]) {
       const WORKDIR = join(scratch, `${distro}-${place}`)
       if (place === 'podman') loadIntoPodman()
-      const built = await makeAsync('all', { ...COMMON, ...settings, ...PLACES[place], WORKDIR })
+      const variables = { ...COMMON, ...settings, ...PLACES[place], WORKDIR }
+      const built = await makeAsync('all', variables, place === 'host' ? [] : room.enter)
       t.equal(built.status, 0, built.said)
-      const digests = [
-        contentDigest(join(WORKDIR, `${distro}_rootfs`)),
-        sha256File(join(WORKDIR, 'kata-containers.img')),
-        sha256File(join(WORKDIR, 'kata-containers-initrd.img')),
-      ]
-      rows.push([place, ...digests.map((digest) => digest.slice(0, 12))])
-      const names = readdirSync(WORKDIR, { recursive: true, encoding: 'utf8' })
-      t.strictSame(
-        names.filter((name) => name.includes('.tmp-')),
-        [],
-        'nothing half-made is left',
-      )
+      rows.push([place, ...digestsOf(WORKDIR, distro)])
+      t.strictSame(halfMade(WORKDIR), [], 'nothing half-made is left')
     }
     for (const row of [['', 'rootfs', 'image', 'initrd'], ...rows])
       t.comment(row.map((cell) => cell.padEnd(14)).join(''))
     for (const row of rows.slice(1)) t.strictSame(row.slice(1), rows[0]?.slice(1), String(row[0]))
-    const left = execFileSync('docker', ['-H', docker.host, 'ps', '--all', '--quiet'], { encoding: 'utf8' })
-    t.equal(left, '', 'no container is left')
+    t.equal(docker.ask('ps', '--all', '--quiet'), '', 'no container is left')
   })
 }
 
+t.test('without a container nothing is built where the tools of the host fail', async (t) => {
+  const variables = { ...COMMON, ...DISTROS.alpine, WORKDIR: join(scratch, 'trapped') }
+  const { status, said } = await makeAsync('rootfs', variables, room.enter)
+  t.not(status, 0)
+  t.match(said, 'a tool of the host was used')
+})
+
+t.test("a container has the builder's /usr, and of this host what the step needs", async (t) => {
+  const WORKDIR = join(scratch, 'mounts')
+  const settings = { ...COMMON, ...DISTROS.debian, ...PLACES.docker, WORKDIR, EXTRA_PKGS: 'less' }
+  const child = startStep('rootfs', settings, [], room.enter)
+  const building = ended(child)
+  const name = await containerName()
+  t.equal(docker.ask('exec', name, 'ls', MARKER), MARKER)
+  const config = JSON.parse(docker.ask('inspect', '--format', '{{json .HostConfig}}', name)) as HostConfig
+  t.strictSame([...config.Binds].sort(), [`${PROJECT}:${PROJECT}:ro`, `${WORKDIR}:${WORKDIR}`].sort())
+  t.equal(config.Privileged, false)
+  t.strictSame(config.CapDrop, ['ALL'])
+  t.notMatch(config.CapAdd.join(' '), /ALL|SYS_RAWIO|SYS_MODULE|SYS_PTRACE|NET_ADMIN|MKNOD_ALL/)
+  t.strictSame(config.Devices, [])
+  t.throws(() => docker.ask('exec', name, 'touch', join(PROJECT, 'x')), /Read-only file system/)
+  child.kill('SIGTERM')
+  await building
+  t.notOk(existsSync(join(WORKDIR, 'debian_rootfs')))
+  t.strictSame(halfMade(WORKDIR), [])
+  t.equal(docker.ask('ps', '--all', '--quiet'), '', 'no container is left')
+})
+
 t.test('a container that is killed half-way is told, and leaves nothing', async (t) => {
   const WORKDIR = join(scratch, 'killed')
-  const building = ended(
-    startStep('rootfs', { ...COMMON, ...DISTROS.debian, ...PLACES.docker, WORKDIR, EXTRA_PKGS: 'less' }),
-  )
+  const settings = { ...COMMON, ...DISTROS.debian, ...PLACES.docker, WORKDIR, EXTRA_PKGS: 'less' }
+  const building = ended(startStep('rootfs', settings))
   const name = await containerName()
   await new Promise((resolve) => setTimeout(resolve, 2000))
-  execFileSync('docker', ['-H', docker.host, 'kill', name])
+  t.not(halfMade(WORKDIR).length, 0, 'it has begun')
+  docker.ask('kill', name)
   const { status, said } = await building
   t.equal(status, 1, said)
   t.match(said, 'the container of the step was killed')
+  t.equal(said.split('ERROR').length, 2, 'one error')
   t.notOk(existsSync(join(WORKDIR, 'debian_rootfs')))
-  const names = readdirSync(WORKDIR, { recursive: true, encoding: 'utf8' })
-  t.strictSame(
-    names.filter((entry) => entry.includes('.tmp-')),
-    [],
-  )
+  t.strictSame(halfMade(WORKDIR), [])
+  t.equal(docker.ask('ps', '--all', '--quiet'), '', 'no container is left')
 })
 
 t.test('a step that is killed takes its container along', async (t) => {
@@ -102,12 +139,27 @@ t.test('a step that is killed takes its container along', async (t) => {
   const child = startStep('rootfs', { ...COMMON, ...DISTROS.debian, ...PLACES.docker, WORKDIR })
   await containerName()
   child.kill('SIGKILL')
-  let left = 'unknown'
-  for (let attempt = 0; attempt < 60 && left !== ''; attempt += 1) {
-    await new Promise((resolve) => setTimeout(resolve, 500))
-    left = execFileSync('docker', ['-H', docker.host, 'ps', '--quiet'], { encoding: 'utf8' })
+  await until(() => docker.ask('ps', '--all', '--quiet') === '')
+  t.equal(docker.ask('ps', '--all', '--quiet'), '')
+  t.notOk(existsSync(join(WORKDIR, 'debian_rootfs')))
+})
+
+t.test('a disk that is full is told as that, and nothing is left', async (t) => {
+  const inRoom = (...argv: string[]): string => {
+    const [tool = '', ...rest] = [...room.enter, ...argv]
+    return execFileSync(tool, rest, { encoding: 'utf8' })
   }
-  t.equal(left, '')
+  const settings = { ...COMMON, ...DISTROS.debian, WORKDIR: join(full, 'work') }
+  for (const engine of ['docker', 'podman'] as const) {
+    const { status, said } = await makeAsync('rootfs', { ...settings, ...PLACES[engine] }, room.enter)
+    t.not(status, 0)
+    t.match(said, /no space left/)
+    t.match(said, 'try: df -h')
+    t.equal(said.split('ERROR').length, 2, said)
+    const left = inRoom('find', full, '-name', '*.tmp-*', '-o', '-name', '*_rootfs')
+    t.equal(left, '', engine)
+  }
+  t.equal(docker.ask('ps', '--all', '--quiet'), '', 'no container is left')
 })
 
 t.test('an engine that does not answer, or is no engine, is told with a remedy', async (t) => {
@@ -137,65 +189,42 @@ t.test('both engines: docker is used, and says so', async (t) => {
   t.match(built.said, 'USE_DOCKER and USE_PODMAN are both set: docker is used')
 })
 
-/** Digest of a tree by what a packer sees of it. */
-function contentDigest(folder: string): string {
-  const rows = readTree(folder).map(({ path, mode, uid, gid, mtimeSeconds, linkTarget, source }) =>
-    [path, mode, uid, gid, mtimeSeconds, linkTarget, typeof source === 'string' && sha256File(source)].join(
-      '\t',
-    ),
-  )
-  return sha256(rows.join('\n'))
+t.test('an engine that goes away while a step runs is told, and nothing is left', async (t) => {
+  const WORKDIR = join(scratch, 'gone')
+  const building = ended(startStep('rootfs', { ...COMMON, ...DISTROS.debian, ...PLACES.docker, WORKDIR }))
+  await containerName()
+  await until(() => halfMade(WORKDIR).length > 0)
+  await endOf(docker.child, 'SIGKILL')
+  const { status, said } = await building
+  t.equal(status, 1, said)
+  t.match(said, 'docker went away while the step ran')
+  t.match(said, 'try: start the engine, then run the same command again')
+  t.equal(said.split('ERROR').length, 2, 'one error')
+  t.notOk(existsSync(join(WORKDIR, 'debian_rootfs')))
+  await until(() => spawnSync('pgrep', ['-f', WORKDIR]).status === 1)
+  t.equal(spawnSync('pgrep', ['-f', WORKDIR]).status, 1, 'and no process of the step')
+  t.strictSame(halfMade(WORKDIR), [])
+  docker = await startDockerd(join(scratch, 'docker'), { within: room.enter })
+  await until(() => docker.ask('ps', '--all', '--quiet') === '')
+  t.equal(docker.ask('ps', '--all', '--quiet'), '', 'nor a container when the engine is back')
+})
+
+interface HostConfig {
+  readonly Binds: readonly string[]
+  readonly CapAdd: readonly string[]
+  readonly CapDrop: readonly string[]
+  readonly Devices: readonly unknown[]
+  readonly Privileged: boolean
 }
 
 /** Name of the container that runs, once there is one. */
 async function containerName(): Promise<string> {
   for (let attempt = 0; attempt < 300; attempt += 1) {
-    const argv = ['-H', docker.host, 'ps', '--format', '{{.Names}}']
-    const [name] = execFileSync('docker', argv, { encoding: 'utf8' }).split('\n')
+    const [name] = docker.ask('ps', '--format', '{{.Names}}').split('\n')
     if (name !== undefined && name.startsWith('osbuilder-')) return name
     await new Promise((resolve) => setTimeout(resolve, 200))
   }
   throw new Error('no container was started')
-}
-
-interface Dockerd {
-  readonly host: string
-  readonly child: ChildProcess
-}
-
-/** An engine of the test's own: without bridge and firewall rules, which a test has no business to make. */
-async function startDockerd(): Promise<Dockerd> {
-  const folder = join(scratch, 'docker')
-  mkdirSync(folder)
-  const host = `unix://${folder}/docker.sock`
-  const places = [`--data-root=${folder}/data`, `--exec-root=${folder}/exec`, `--pidfile=${folder}/pid`]
-  const child = spawn('dockerd', ['--iptables=false', '--bridge=none', ...places, `--host=${host}`], {
-    stdio: 'ignore',
-  })
-  for (let attempt = 0; attempt < 150; attempt += 1) {
-    if (spawnSync('docker', ['-H', host, 'version']).status === 0) return { host, child }
-    await new Promise((resolve) => setTimeout(resolve, 200))
-  }
-  throw new Error('dockerd does not answer')
-}
-
-function importBase(): void {
-  const mirror = process.env['TEST_MIRROR'] ?? 'http://deb.debian.org/debian'
-  const tar = join(scratch, 'base.tar')
-  execFileSync('mmdebstrap', ['--quiet', '--variant=apt', 'bookworm', tar, `deb ${mirror} bookworm main`])
-  execFileSync('docker', ['-H', docker.host, 'import', tar, BASE], { stdio: 'ignore' })
-  rmSync(tar)
-}
-
-function podmanStorage(): string {
-  const folder = join(scratch, 'podman')
-  mkdirSync(folder)
-  const file = join(folder, 'storage.conf')
-  writeFileSync(
-    file,
-    `[storage]\ndriver = "overlay"\ngraphroot = "${folder}/root"\nrunroot = "${folder}/run"\n`,
-  )
-  return file
 }
 
 let isLoaded = false
@@ -203,14 +232,9 @@ let isLoaded = false
 /** The builder image that docker made is podman's too: it has the same tag, which is its content's. */
 function loadIntoPodman(): void {
   if (isLoaded) return
-  const list = ['-H', docker.host, 'images', '--format', '{{.Repository}}:{{.Tag}}', 'osbuilder-builder']
-  const [image = ''] = execFileSync('docker', list, { encoding: 'utf8' }).split('\n')
-  const tar = join(scratch, 'builder.tar')
-  execFileSync('docker', ['-H', docker.host, 'save', '--output', tar, image])
-  execFileSync('podman', ['load', '--quiet', '--input', tar], {
+  execFileSync('podman', ['load', '--quiet', '--input', builderTar(docker)], {
     env: { ...process.env, CONTAINERS_STORAGE_CONF: PLACES.podman.CONTAINERS_STORAGE_CONF },
     stdio: 'ignore',
   })
-  rmSync(tar)
   isLoaded = true
 }

@@ -8,7 +8,7 @@ import t from 'tap'
 
 import { makeKey, smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
-import { startUbuntu } from '../mirrors/ubuntu.ts'
+import { startUbuntu } from '../mirrors/archive.ts'
 import { BOOT_WORKDIR, PROJECT, ended, makeAsync } from './user.ts'
 import type { Ended } from './user.ts'
 

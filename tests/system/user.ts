@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
-import type { ChildProcess } from 'node:child_process'
+import type { ChildProcess, SpawnOptionsWithStdioTuple } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
@@ -18,8 +18,12 @@ export interface Ended {
   readonly said: string
 }
 
-// A make around the tests, or the tester's shell, must not tell these builds what to do.
-const BARE = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' }
+// A make around the tests, the tester's shell or lock must not tell these builds what to do.
+const BARE = {
+  PATH: process.env['PATH'] ?? '',
+  HOME: process.env['HOME'] ?? '/root',
+  LOCK_FILE: '/dev/null',
+}
 
 /** Run `make` as a user would, with these variables on its command line. */
 export function make(target: string, variables: Variables): Ended {
@@ -34,12 +38,15 @@ export function make(target: string, variables: Variables): Ended {
   return { status: status ?? 1, stdout, said: `${stdout}${stderr}` }
 }
 
-/** As make, while the test's own server answers. */
-export function makeAsync(target: string, variables: Variables): Promise<Ended> {
+/** As make, while the test's own server answers; behind a command that starts it when one is given. */
+export function makeAsync(
+  target: string,
+  variables: Variables,
+  within: readonly string[] = [],
+): Promise<Ended> {
   const words = Object.entries(variables).map(([name, value]) => `${name}=${value}`)
-  return ended(
-    spawn('make', [...words, target], { cwd: PROJECT, stdio: ['ignore', 'pipe', 'pipe'], env: BARE }),
-  )
+  const [tool = 'make', ...rest] = [...within, 'make', ...words, target]
+  return ended(spawn(tool, rest, { cwd: PROJECT, stdio: ['ignore', 'pipe', 'pipe'], env: BARE }))
 }
 
 /** Steps by their short names. */
@@ -56,9 +63,16 @@ const STEPS = {
 
 export type StepName = keyof typeof STEPS
 
-/** Start a step by hand, with these variables in its environment. Without `wait` it goes on alone. */
-export function startStep(name: StepName, variables: Variables, flags: readonly string[] = []): ChildProcess {
-  return spawn(process.execPath, [join(PROJECT, 'build', STEPS[name]), ...flags], {
+/** Start a step by hand, with these variables in its environment, behind a command when one is given. */
+export function startStep(
+  name: StepName,
+  variables: Variables,
+  flags: readonly string[] = [],
+  within: readonly string[] = [],
+): ChildProcess {
+  const script = join(PROJECT, 'build', STEPS[name])
+  const [tool = '', ...rest] = [...within, process.execPath, script, ...flags]
+  return spawn(tool, rest, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...BARE, ...variables },
   })
@@ -109,6 +123,34 @@ export function asNormalUser(
   home: string,
   variables: Variables,
 ): (name: StepName, within?: readonly string[]) => Ended {
+  const argv = argvOfNormalUser(home, variables)
+  return (name, within = []) => {
+    const [tool = '', ...rest] = [...within, ...argv(name)]
+    const { status, stdout, stderr } = spawnSync(tool, rest, { encoding: 'utf8', ...OF_NORMAL_USER })
+    return { status: status ?? 1, stdout, said: `${stdout}${stderr}` }
+  }
+}
+
+/** As asNormalUser, while the test's own server answers. */
+export function asNormalUserAsync(
+  home: string,
+  variables: Variables,
+): (name: StepName, within?: readonly string[]) => Promise<Ended> {
+  const argv = argvOfNormalUser(home, variables)
+  return (name, within = []) => {
+    const [tool = '', ...rest] = [...within, ...argv(name)]
+    return ended(spawn(tool, rest, OF_NORMAL_USER))
+  }
+}
+
+/** Where and how a step of the normal user's is started: what make exported for this test run is not the user's. */
+const OF_NORMAL_USER: SpawnOptionsWithStdioTuple<'ignore', 'pipe', 'pipe'> = {
+  cwd: '/',
+  env: { PATH: process.env['PATH'] },
+  stdio: ['ignore', 'pipe', 'pipe'],
+}
+
+function argvOfNormalUser(home: string, variables: Variables): (name: StepName) => string[] {
   if (spawnSync('id', [NORMAL_USER]).status !== 0) execFileSync('useradd', ['--no-create-home', NORMAL_USER])
   for (const [file, option] of [
     ['/etc/subuid', '--add-subuids'],
@@ -119,7 +161,14 @@ export function asNormalUser(
   }
   const copy = join(home, 'project')
   mkdirSync(copy, { recursive: true })
-  for (const name of ['build', 'node_modules', 'package.json', 'rootfs-builder', 'dracut']) {
+  for (const name of [
+    'build',
+    'node_modules',
+    'package.json',
+    'package-lock.json',
+    'rootfs-builder',
+    'dracut',
+  ]) {
     cpSync(join(PROJECT, name), join(copy, name), { recursive: true })
   }
   const script = join(home, 'run')
@@ -129,15 +178,5 @@ export function asNormalUser(
   writeFileSync(script, ['set -eu', ...lines, `exec node '${copy}'/build/"$1"`, ''].join('\n'))
   execFileSync('chown', ['-R', NORMAL_USER, home])
   const ids = ['--reuid', NORMAL_USER, '--regid', NORMAL_USER, '--init-groups']
-  return (name, within = []) => {
-    const [tool = 'setpriv', ...rest] = [...within, 'setpriv', ...ids, 'bash', '--norc', script, STEPS[name]]
-    const { status, stdout, stderr } = spawnSync(tool, rest, {
-      encoding: 'utf8',
-      cwd: '/',
-      // What make exported for this test run is not this user's.
-      env: { PATH: process.env['PATH'] },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    return { status: status ?? 1, stdout, said: `${stdout}${stderr}` }
-  }
+  return (name) => ['setpriv', ...ids, 'bash', '--norc', script, STEPS[name]]
 }

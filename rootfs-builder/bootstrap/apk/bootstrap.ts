@@ -3,6 +3,7 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { posix } from 'node:path'
 
 import type { ArchName } from '../../../scripts/arch.ts'
+import { DOWNLOADS, inParallel } from '../../../scripts/locked-file.ts'
 import { capture, quote, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
 import { UNPACK_FLAGS } from '../../base-tree.ts'
@@ -13,6 +14,7 @@ import type { ApkPackage } from './index.ts'
 import { forgetTree, newInstallation, unpackPackage } from './install.ts'
 import type { InstalledFile, Installation } from './install.ts'
 import { readPackage, storePackage } from './package-cache.ts'
+import type { LockedApk } from './package-cache.ts'
 import type { PackageFacts, ScriptName } from './package.ts'
 import { SCRIPTS, runScript } from './scripts.ts'
 import { pemOf } from './signature.ts'
@@ -31,15 +33,14 @@ export interface ApkTree {
   readonly repositories: readonly string[]
   readonly epochSeconds: number
   readonly cacheDir: string
+  /** What a lock says of them, which then is where they are from. */
+  readonly locked?: ReadonlyMap<ApkPackage, LockedApk>
 }
 
 export interface Options {
   readonly logFile: string
   readonly verbose: boolean
 }
-
-/** Files that are downloaded at once: a mirror serves few of them quicker. */
-const DOWNLOADS = 8
 
 /**
  * Install the packages into a new tree and store it as a tar, unpacking a copy on the way, as apt's
@@ -108,21 +109,18 @@ async function installAll(guest: Guest, tree: ApkTree, options: Options): Promis
  *
  * Only when the last of them is verified does the first script run.
  */
-async function storeAll({ chosen, keys, cacheDir }: ApkTree): Promise<ReadonlyMap<ApkPackage, string>> {
-  const folders = new Map<ApkPackage, string>()
-  const waiting = [...chosen]
-  const worker = async (): Promise<void> => {
-    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) {
-      try {
-        folders.set(item, await storePackage(item, keys, cacheDir))
-      } catch (error) {
-        waiting.length = 0
-        throw error
-      }
-    }
-  }
-  await Promise.all(Array.from({ length: DOWNLOADS }, worker))
-  return folders
+async function storeAll({
+  chosen,
+  keys,
+  cacheDir,
+  locked,
+}: ApkTree): Promise<ReadonlyMap<ApkPackage, string>> {
+  const rows = await inParallel(
+    chosen,
+    DOWNLOADS,
+    async (item) => [item, await storePackage(item, keys, cacheDir, locked?.get(item))] as const,
+  )
+  return new Map(rows)
 }
 
 /** Folders of installed packages that a trigger's patterns name, as its script is told them. */

@@ -40,6 +40,8 @@ export interface ApkPackage {
 
 export interface ApkIndex {
   readonly url: string
+  /** The file as it was served. */
+  readonly content: Buffer
   readonly sha256: string
   readonly signer: string
   readonly packages: readonly ApkPackage[]
@@ -59,13 +61,26 @@ export async function fetchApkIndex(repository: Repository, arch: string, keys: 
       hint: 'check OS_VERSION, REPO_URL and REPO_COMPONENTS',
     })
   }
-  const [signature, ...rest] = await gzipMembers(answer.content, url)
+  const { signer, packages } = await openApkIndex(answer.content, { url, repository, keys })
+  return { url, content: answer.content, sha256: sha256(answer.content), signer, packages }
+}
+
+/**
+ * Verify an index and read its packages.
+ *
+ * @throws BuildError E_SIGNATURE when it is not signed by one of the keys
+ */
+export async function openApkIndex(
+  content: Buffer,
+  { url, repository, keys }: { readonly url: string; readonly repository: Repository; readonly keys: Keys },
+): Promise<Pick<ApkIndex, 'signer' | 'packages'>> {
+  const [signature, ...rest] = await gzipMembers(content, url)
   const signed = rest.map(({ compressed }) => compressed)
   const signer = await checkSignature(signature, signed, keys, url)
-  const entries = await readTar(Buffer.concat(rest.map(({ content }) => content)), url)
+  const entries = await readTar(Buffer.concat(rest.map((member) => member.content)), url)
   const text = entries.find(({ header }) => header.name === 'APKINDEX')?.body.toString('utf8')
   if (text === undefined) throw new BuildError('E_INPUT', `${url}: has no APKINDEX in it`)
-  return { url, sha256: sha256(answer.content), signer, packages: parseIndex(text, repository) }
+  return { signer, packages: parseIndex(text, repository) }
 }
 
 /** The packages of an index: paragraphs of lines `X:value`. Source: apk-v2(5) */

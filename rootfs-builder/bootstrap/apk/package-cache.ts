@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 import { findEntry, makeEntry } from '../../../scripts/cache.ts'
 import { fingerprint } from '../../../scripts/digest.ts'
+import { BuildError } from '../../../scripts/errors.ts'
 import type { EntryHeader, TarEntry } from './archive.ts'
 import { parseDependency } from './dependency.ts'
 import type { ApkPackage } from './index.ts'
@@ -19,7 +20,7 @@ const DATA = 'data'
 const FACTS = 'package.json'
 
 /** Layout of an entry; another one gets other keys. */
-const LAYOUT = 1
+const LAYOUT = 2
 
 interface StoredEntry {
   readonly header: Omit<EntryHeader, 'mtime'>
@@ -30,6 +31,7 @@ interface StoredEntry {
 }
 
 interface StoredPackage {
+  readonly signer: string
   /** In base64. */
   readonly scripts: readonly (readonly [string, string])[]
   readonly triggers: readonly string[]
@@ -38,19 +40,42 @@ interface StoredPackage {
   readonly entries: readonly StoredEntry[]
 }
 
+/** What a lock says of a package. */
+export interface LockedApk {
+  readonly sha256: string
+  /** Key that signed it. */
+  readonly signer: string
+  /** Path of the lock. */
+  readonly lockFile: string
+  readonly read: () => Promise<Buffer>
+}
+
 /**
  * Folder of the cache that holds a package, verified and unpacked; fetched first where it is not there.
  *
  * The key names the signed digest and the keys that are trusted, so what other keys proved is not found.
  *
- * @throws BuildError as fetchPackage and openPackage do
+ * @param locked its file in a lock, when there is one
+ * @throws BuildError as fetchPackage, openPackage and the lock's read do
  */
-export async function storePackage(item: ApkPackage, keys: Keys, cacheDir: string): Promise<string> {
+export async function storePackage(
+  item: ApkPackage,
+  keys: Keys,
+  cacheDir: string,
+  locked?: LockedApk,
+): Promise<string> {
   const { name, version, checksum } = item
-  const key = fingerprint({ layout: LAYOUT, name, version, checksum, keys: pemOf(keys) })
+  const digest = locked === undefined ? {} : { sha256: locked.sha256, signer: locked.signer }
+  const key = fingerprint({ layout: LAYOUT, name, version, checksum, ...digest, keys: pemOf(keys) })
   const found = findEntry(cacheDir, 'package', key)
   if (found !== undefined) return found
-  const open = await openPackage(item, await fetchPackage(item), keys)
+  const open = await openPackage(item, await (locked?.read() ?? fetchPackage(item)), keys)
+  if (locked !== undefined && locked.signer !== open.signer) {
+    throw new BuildError('E_SIGNATURE', `${name} ${version}: signed by another key than the lock names`, {
+      because: [`locked: ${locked.signer}`, `found:  ${open.signer}`],
+      hint: `git checkout -- ${basename(locked.lockFile)}    or make lock-update`,
+    })
+  }
   return makeEntry(cacheDir, 'package', key, (folder) => {
     writeFileSync(join(folder, DATA), Buffer.concat(open.entries.map(({ body }) => body)))
     writeFileSync(join(folder, FACTS), JSON.stringify(stored(open)))
@@ -58,9 +83,10 @@ export async function storePackage(item: ApkPackage, keys: Keys, cacheDir: strin
   })
 }
 
-function stored({ facts, entries }: OpenPackage): StoredPackage {
+function stored({ signer, facts, entries }: OpenPackage): StoredPackage {
   const { scripts, triggers, replaces, replacesPriority } = facts
   return {
+    signer,
     scripts: [...scripts].map(([name, content]) => [name, content.toString('base64')]),
     triggers,
     replaces: replaces.map(({ text }) => text),
@@ -96,6 +122,7 @@ export function readPackage(item: ApkPackage, folder: string): OpenPackage {
     }
   })
   return {
+    signer: facts.signer,
     facts: {
       item,
       scripts: new Map(facts.scripts.map(([name, content]) => [name, bytesOf(content)])),

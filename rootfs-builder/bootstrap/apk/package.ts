@@ -29,6 +29,8 @@ export interface PackageFacts {
 
 /** A package that was fetched, verified and unpacked into memory. */
 export interface OpenPackage {
+  /** Key that signed it. */
+  readonly signer: string
   readonly facts: PackageFacts
   readonly entries: readonly TarEntry[]
 }
@@ -64,7 +66,7 @@ export async function openPackage(item: ApkPackage, file: Buffer, keys: Keys): P
   const members = await gzipMembers(file, url)
   const [signature, control, ...data] = members
   if (control === undefined || data.length === 0) throw changed(url, 'a part of it is missing')
-  await checkSignature(signature, [control.compressed], keys, url)
+  const signer = await checkSignature(signature, [control.compressed], keys, url)
   if (!isChecksumOf(control.compressed, item.checksum))
     throw changed(url, 'its control part is not the one that the index names')
   const info = new Map<string, string[]>()
@@ -83,6 +85,7 @@ export async function openPackage(item: ApkPackage, file: Buffer, keys: Keys): P
       .map(({ header, body }) => [header.name.slice(1), body]),
   )
   return {
+    signer,
     facts: {
       item,
       scripts,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { BuildError } from '../../../scripts/errors.ts'
+import { nearNames } from '../near-names.ts'
 import { isMet } from './dependency.ts'
 import type { Dependency, Provided } from './dependency.ts'
 import type { ApkPackage } from './index.ts'
@@ -270,7 +271,8 @@ function tooMany(): BuildError {
 }
 
 function missing(wish: Wish, all: readonly string[]): BuildError {
-  const near = nearNames(wish.dependency.name, all)
+  const plain = all.filter((name) => !name.includes(':') && !name.startsWith('/'))
+  const near = nearNames(wish.dependency.name, plain)
   return new BuildError('E_INPUT', `no package ${wish.dependency.name} in the repositories`, {
     because: [...told(wish), ...(near.length === 0 ? [] : [`near names: ${near.join(', ')}`])],
     hint: 'check EXTRA_PKGS, OS_VERSION and REPO_COMPONENTS',
@@ -333,36 +335,6 @@ function told({ dependency, chain }: Wish): string[] {
   return [`${[...chain, dependency.text].join(' -> ')}`]
 }
 
-/** Most names that an error suggests. */
-const NEAR_NAMES = 5
-
-function nearNames(name: string, all: readonly string[]): string[] {
-  const plain = all.filter((other) => !other.includes(':') && !other.startsWith('/'))
-  return plain
-    .map((other) => ({
-      other,
-      distance: other.startsWith(name) || name.startsWith(other) ? 1 : editDistance(name, other),
-    }))
-    .filter(({ distance }) => distance <= Math.max(1, Math.floor(name.length / 3)))
-    .sort((a, b) => a.distance - b.distance || (a.other < b.other ? -1 : 1))
-    .slice(0, NEAR_NAMES)
-    .map(({ other }) => other)
-}
-
-/** Number of letters to add, drop or change. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
-  for (const [i, letter] of [...a].entries()) {
-    const next = [i + 1]
-    for (let j = 0; j < b.length; j += 1) {
-      const change = (row[j] ?? 0) + (letter === b[j] ? 0 : 1)
-      next.push(Math.min(change, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1))
-    }
-    row = next
-  }
-  return row.at(-1) ?? 0
-}
-
 /** Every package after those it needs; in a circle the first that was asked for comes last. */
 function inOrder(
   chosen: ReadonlyMap<string, ApkPackage>,
@@ -375,9 +347,13 @@ function inOrder(
     begun.add(item)
     for (const dependency of item.depends) {
       if (dependency.isConflict) continue
-      for (const { item: other, provided } of providers.get(dependency.name) ?? []) {
-        if (chosen.get(other.name) === other && isMet(dependency, provided)) visit(other)
-      }
+      // By their names: a lock has them in another order than an index.
+      const others = (providers.get(dependency.name) ?? [])
+        .filter(
+          ({ item: other, provided }) => chosen.get(other.name) === other && isMet(dependency, provided),
+        )
+        .sort((a, b) => (a.item.name < b.item.name ? -1 : 1))
+      for (const { item: other } of others) visit(other)
     }
     ordered.add(item)
   }

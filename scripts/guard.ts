@@ -3,12 +3,12 @@ import { accessSync, constants, existsSync, readdirSync, statSync } from 'node:f
 import { homedir } from 'node:os'
 import { dirname, join } from 'node:path'
 
-import { sha256 } from '../scripts/digest.ts'
-import { BuildError } from '../scripts/errors.ts'
-import { listingPath, readState } from '../scripts/manifest.ts'
-import { changedPaths, listEntries, readListing } from '../scripts/tree-stamp.ts'
-import { readTree } from '../scripts/tree.ts'
-import type { TreeEntry } from '../scripts/tree.ts'
+import { sha256 } from './digest.ts'
+import { BuildError } from './errors.ts'
+import { listingPath, readState } from './manifest.ts'
+import { changedPaths, listEntries, readListing } from './tree-stamp.ts'
+import { readTree } from './tree.ts'
+import type { TreeEntry } from './tree.ts'
 
 /** An edited tree's first changes that an error names. */
 const NAMED_CHANGES = 5

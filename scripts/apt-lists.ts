@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+import { existsSync, readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { gunzipSync } from 'node:zlib'
+
+import type { IndexedSuite } from './apt-index.ts'
+import { fetchFile } from './fetch-file.ts'
+import { run } from './run.ts'
+import { discard, temporaryFor } from './temporary.ts'
+
+/** A list of packages that a signed index names by its digest. */
+export interface PackageList {
+  /** Below the suite, such as `main/binary-amd64/Packages.xz`. */
+  readonly path: string
+  readonly url: string
+  readonly file: string
+  readonly sizeBytes: number
+  readonly sha256: string
+}
+
+/** Endings of lists, the smallest file first. */
+const ENDINGS = ['.xz', '.gz', ''] as const
+
+/**
+ * Have the lists of a suite that hold packages for an architecture, one per component.
+ *
+ * @param text signed text of the suite's index, whose digests they must have
+ * @throws BuildError as fetchFile
+ */
+export async function fetchPackageLists(
+  suite: Pick<IndexedSuite, 'suite' | 'url'>,
+  text: string,
+  of: { readonly components: readonly string[]; readonly debianArch: string; readonly cacheDir: string },
+): Promise<PackageList[]> {
+  const wanted = of.components.flatMap((component) => listsOf(text, component, of.debianArch))
+  const base = `${suite.url}/dists/${suite.suite}`
+  const isByHash = text.includes('\nAcquire-By-Hash: yes')
+  return Promise.all(
+    wanted.map(async ({ path, digest }) => {
+      const name = path.replace(/^.*\//, '')
+      const file = join(of.cacheDir, 'index', `${digest}.${name}`)
+      if (!existsSync(file)) {
+        await fetchFile({
+          url: `${base}/${isByHash ? byHash(path, digest) : path}`,
+          target: file,
+          digest,
+          digestOrigin: `the signed index of ${suite.suite}`,
+          hint: 'try again with REFRESH=always, or use another mirror with REPO_URL',
+        })
+      }
+      return { path, url: `${base}/${path}`, file, sizeBytes: statSync(file).size, sha256: digest }
+    }),
+  )
+}
+
+/** Lists of a component: of the architecture, and of packages for all where those have a list of their own. */
+function listsOf(text: string, component: string, debianArch: string): { path: string; digest: string }[] {
+  const hasOwnAll = !/^No-Support-for-Architecture-all:.*\bPackages\b/m.test(text) && isForAll(text)
+  return [debianArch, ...(hasOwnAll ? ['all'] : [])].flatMap((arch) => {
+    for (const ending of ENDINGS) {
+      const path = `${component}/binary-${arch}/Packages${ending}`
+      const digest = digestIn(text, path)
+      if (digest !== undefined) return [{ path, digest }]
+    }
+    return []
+  })
+}
+
+/** Source: wiki.debian.org/DebianRepository/Format, "Architectures". */
+function isForAll(text: string): boolean {
+  return /^Architectures:.*\ball\b/m.test(text)
+}
+
+/** sha256 that a signed index names for a path; undefined where it names none. */
+export function digestIn(text: string, path: string): string | undefined {
+  const section = text.slice(text.indexOf('\nSHA256:'))
+  return new RegExp(`^ ([0-9a-f]{64}) +\\d+ ${path.replace(/[.+]/g, '\\$&')}$`, 'm').exec(section)?.[1]
+}
+
+/** A name that an update of the mirror does not change. Source: wiki.debian.org/DebianRepository/Format. */
+function byHash(path: string, digest: string): string {
+  return path.replace(/[^/]+$/, `by-hash/SHA256/${digest}`)
+}
+
+/**
+ * Paragraphs of a list, in its order.
+ *
+ * @param name tells by its ending, .xz, .gz or neither, how the file is compressed
+ */
+export async function readPackageList(file: string, name: string = file): Promise<string[]> {
+  const text = (await unpacked(file, name)).toString('utf8')
+  return text.split(/\n\n+/).filter((paragraph) => paragraph.trim() !== '')
+}
+
+async function unpacked(file: string, name: string): Promise<Buffer> {
+  if (name.endsWith('.gz')) return gunzipSync(readFileSync(file))
+  if (!name.endsWith('.xz')) return readFileSync(file)
+  const plain = temporaryFor(`${file}.unpacked`)
+  try {
+    await run(['xz', '--decompress', '--stdout', file], { stdoutFile: plain })
+    return readFileSync(plain)
+  } finally {
+    discard(plain)
+  }
+}
+
+/** A field of a paragraph, on one line; empty where there is none. */
+export function fieldOf(paragraph: string, name: string): string {
+  return new RegExp(`^${name}: *(.*)$`, 'm').exec(paragraph)?.[1] ?? ''
+}
