@@ -16,7 +16,7 @@ export const MIRROR = process.env['REPO_URL'] ?? debian.mirror
 /** Where others work; not below WORKDIR, which a cold build begins without. */
 const ELSEWHERE = join(PROJECT, 'workdir', 'bench-others')
 
-const PACKAGES = selectPackages(debian, { agentInit: false, seccomp: true })
+const PACKAGES = selectPackages(debian, { agentInit: false, seccomp: true, selinux: false })
 
 const BARE = { PATH: process.env['PATH'] ?? '', HOME: process.env['HOME'] ?? '/root' }
 

@@ -56,7 +56,7 @@ const GOOD = {
   CACHE_DIR: join(scratch, 'cache'),
   SOURCE_DATE_EPOCH: '1795000000',
 }
-const OWN_SET = selectPackages(debian, { agentInit: false, seccomp: true })
+const OWN_SET = selectPackages(debian, { agentInit: false, seccomp: true, selinux: false })
 
 /** They add a user, a group that owns a program, alternatives, and a line in a file of another package. */
 const EXTRA = ['dnsmasq', 'openssh-client', 'vim-tiny', 'libnss-resolve']
