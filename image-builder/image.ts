@@ -29,10 +29,6 @@ import { openWorkspace, removeLeftovers } from '../scripts/workspace.ts'
 import { readXattrs, withXattrs } from '../scripts/xattrs.ts'
 import { FILESYSTEMS } from './filesystem/filesystem.ts'
 import type { FilesystemType, PlacedFilesystem, Prepare } from './filesystem/filesystem.ts'
-import { prepareErofs } from './filesystem/make-erofs.ts'
-import { prepareExt4 } from './filesystem/make-ext4.ts'
-import { prepareSquashfs } from './filesystem/make-squashfs.ts'
-import { prepareXfs } from './filesystem/make-xfs.ts'
 import { IMAGE_SETTINGS, checkImageSettings, checkKernel, compressionOf } from './image-settings.ts'
 import type { ImageSettings } from './image-settings.ts'
 import { layoutImage } from './layout.ts'
@@ -69,11 +65,12 @@ Every other setting comes from the environment; "make help" lists them.
 
 const MIB = 1024 * 1024
 
-const PREPARE: Readonly<Record<FilesystemType, Prepare>> = {
-  ext4: prepareExt4,
-  xfs: prepareXfs,
-  erofs: prepareErofs,
-  squashfs: prepareSquashfs,
+/** Loaded when it is needed: no image has two filesystems. */
+const PREPARE: Readonly<Record<FilesystemType, () => Promise<Prepare>>> = {
+  ext4: async () => (await import('./filesystem/make-ext4.ts')).prepareExt4,
+  xfs: async () => (await import('./filesystem/make-xfs.ts')).prepareXfs,
+  erofs: async () => (await import('./filesystem/make-erofs.ts')).prepareErofs,
+  squashfs: async () => (await import('./filesystem/make-squashfs.ts')).prepareSquashfs,
 }
 
 await runStep({
@@ -214,7 +211,8 @@ async function planImage(
   const uuid = settings.FS_UUID || uuidFrom(`${seed} filesystem`)
   const diskSignature = parseInt(settings.DISK_SIGNATURE || sha256(`${seed} disk`).slice(0, 8), 16)
   const { isReadOnly } = FILESYSTEMS[settings.FS_TYPE]
-  const prepared = await PREPARE[settings.FS_TYPE]({
+  const prepare = await PREPARE[settings.FS_TYPE]()
+  const prepared = await prepare({
     entries,
     rootfsDir: rootfs.folder,
     blockSizeBytes: Number(settings.BLOCK_SIZE) as 1024 | 2048 | 4096,

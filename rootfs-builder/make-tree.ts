@@ -105,6 +105,7 @@ async function fill(
   const packages = await build.plan.installed(guest)
   const known = findDelta(cacheDir, wanted.fingerprint, wanted.base)
   let written = known?.written ?? {}
+  let entries: TreeEntry[]
   if (known === undefined) {
     const scratchDir = temporaryFor(`${build.output}.scratch`)
     mkdirSync(scratchDir)
@@ -113,11 +114,11 @@ async function fill(
     } finally {
       discard(scratchDir)
     }
-    settleTimes(tree, wanted.context.epochSeconds, wanted.startMs)
+    entries = settleTimes(tree, wanted.context.epochSeconds, wanted.startMs)
   } else {
     await applyDelta(tree, known)
+    entries = readTree(tree)
   }
-  const entries = readTree(tree)
   if (known === undefined) {
     const rows = deltaRows(before, entries, undone)
     if (rows.length < entries.length * LARGEST_DELTA) {

@@ -54,6 +54,8 @@ export function fingerprint(value: Json): string {
 }
 
 function canonical(value: Json): string {
+  // By far the most common, a path or a number in a list of thousands.
+  if (typeof value === 'string' || typeof value === 'number') return JSON.stringify(value)
   if (Array.isArray(value)) return `[${value.map((item: Json) => canonical(item)).join(',')}]`
   if (typeof value === 'object' && value !== null) {
     const pairs = Object.entries(value as Record<string, Json>)

@@ -3,7 +3,7 @@ import { lutimesSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { sha256 } from './digest.ts'
-import { readTree } from './tree.ts'
+import { entryAt, readTree } from './tree.ts'
 import type { TreeEntry } from './tree.ts'
 
 export interface TreeListing {
@@ -48,18 +48,19 @@ export function readListing(file: string): string[] {
 }
 
 /**
- * Give every entry that a build wrote the build's one clock.
+ * Give every entry that a build wrote the build's one clock. Returns the entries as they are then.
  *
  * What packages brought keeps its time; what is as young as the build or younger than the clock was
  * written by the build.
  *
  * @param startMs when the build began to write
  */
-export function settleTimes(root: string, epochSeconds: number, startMs: number): void {
+export function settleTimes(root: string, epochSeconds: number, startMs: number): TreeEntry[] {
   const startSeconds = Math.floor(startMs / 1000)
-  // Deepest first: setting a time in a folder does not touch the folder's own.
-  for (const entry of readTree(root).reverse()) {
-    if (entry.mtimeSeconds < startSeconds && entry.mtimeSeconds <= epochSeconds) continue
-    lutimesSync(join(root, entry.path), epochSeconds, epochSeconds)
-  }
+  const entries = readTree(root)
+  const isWritten = ({ mtimeSeconds }: TreeEntry): boolean =>
+    mtimeSeconds >= startSeconds || mtimeSeconds > epochSeconds
+  // Setting a time does not touch that of the folder, but all names of one inode.
+  for (const { path } of entries.filter(isWritten)) lutimesSync(join(root, path), epochSeconds, epochSeconds)
+  return entries.map((entry) => (isWritten(entry) ? entryAt(entry.path, join(root, entry.path)) : entry))
 }

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import { lstatSync, readdirSync, readlinkSync } from 'node:fs'
-import type { Stats } from 'node:fs'
-import { join } from 'node:path'
 
 import { BuildError } from './errors.ts'
 
@@ -58,11 +56,13 @@ function minorOf(rdev: number): number {
   return Number((wide & 0xffn) | ((wide >> 12n) & 0xffffff00n))
 }
 
+const ASCII = /^[\0-\x7f]*$/
+
 /** Order two paths by the bytes of their UTF-8 form, the order of `LC_ALL=C sort`. */
 export function compareBytes(a: string, b: string): number {
   // UTF-16 order differs from byte order only where surrogates meet U+E000..U+FFFF.
   if (a === b) return 0
-  if (/^[\0-\x7f]*$/.test(a) && /^[\0-\x7f]*$/.test(b)) return a < b ? -1 : 1
+  if (ASCII.test(a) && ASCII.test(b)) return a < b ? -1 : 1
   return Buffer.compare(Buffer.from(a), Buffer.from(b))
 }
 
@@ -75,15 +75,22 @@ export function compareBytes(a: string, b: string): number {
  */
 export function readTree(root: string): TreeEntry[] {
   const entries: TreeEntry[] = []
-  const visit = (path: string): void => {
-    const hostPath = path === '' ? root : join(root, path)
-    const status = lstatSync(hostPath)
-    entries.push(entryOf(path, hostPath, status))
-    if (!status.isDirectory()) return
-    for (const name of namesIn(hostPath)) visit(path === '' ? name : `${path}/${name}`)
+  // Made by hand, for join would look at every letter of it again.
+  const visit = (path: string, hostPath: string): void => {
+    const entry = entryAt(path, hostPath)
+    entries.push(entry)
+    if (entry.type !== 'directory') return
+    for (const name of namesIn(hostPath)) visit(path === '' ? name : `${path}/${name}`, `${hostPath}/${name}`)
   }
-  visit('')
-  return entries.sort((a, b) => compareBytes(a.path, b.path))
+  visit('', root)
+  return sortByPath(entries)
+}
+
+function sortByPath(entries: TreeEntry[]): TreeEntry[] {
+  // Whether the letters need the slower way is asked once, and not for every two of them.
+  return entries.every(({ path }) => ASCII.test(path))
+    ? entries.sort((a, b) => (a.path < b.path ? -1 : 1))
+    : entries.sort((a, b) => compareBytes(a.path, b.path))
 }
 
 function namesIn(directory: string): string[] {
@@ -102,7 +109,9 @@ function refuseBrokenNames(directory: string): void {
   }
 }
 
-function entryOf(path: string, hostPath: string, status: Stats): TreeEntry {
+/** The entry of a host file, as `path` of a tree. */
+export function entryAt(path: string, hostPath: string): TreeEntry {
+  const status = lstatSync(hostPath)
   const type = TYPE_OF_MODE.get(status.mode & S_IFMT)
   if (type === undefined) throw new BuildError('E_INPUT', `${hostPath}: unknown file type`)
   const isDevice = type === 'character-device' || type === 'block-device'

@@ -15,7 +15,7 @@ import type { LockPlaces } from '../../scripts/locked-file.ts'
 import type { LockedPackage } from '../../scripts/package-lock.ts'
 import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
 import { REPOSITORY, makeRepository, repositoryLine } from './apt-locked.ts'
-import { packagesDigest } from './locked-guest.ts'
+import { packagesDigest, unfit } from './locked-guest.ts'
 import type { BootstrapOptions } from './plan.ts'
 import { cannotRun, foreignTools, mountWorkplace, workplaceOutside } from './workplace.ts'
 
@@ -157,7 +157,10 @@ export async function bootstrapApt(
       },
     )
   } catch (error) {
-    throw explainApt(error, plan, options.logFile)
+    const explained = explainApt(error, plan, options.logFile)
+    const isUnfit = explained instanceof BuildError && explained.code === 'E_INPUT' && explained !== error
+    if (plan.locked === undefined || !isUnfit) throw explained
+    throw unfit(plan.locked.places, [explained.message], explained)
   } finally {
     discard(scratch)
     discard(repository)

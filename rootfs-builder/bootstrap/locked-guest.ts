@@ -121,3 +121,13 @@ export function checkInstalled(
     hint: `git checkout -- ${basename(places.lockFile)}    or make lock-update`,
   })
 }
+
+/** The error for a lock whose packages are not what is asked for, or not all of it. */
+export function unfit({ lockFile }: LockPlaces, because: readonly string[], cause?: unknown): BuildError {
+  const name = basename(lockFile)
+  return new BuildError('E_INPUT', `${name}: its packages do not fit to each other`, {
+    because,
+    hint: `git checkout -- ${name}    or make lock-update`,
+    cause,
+  })
+}

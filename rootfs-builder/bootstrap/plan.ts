@@ -7,10 +7,6 @@ import { selectPackages } from '../distro.ts'
 import type { Choice } from '../distros.ts'
 import type { Guest } from '../guest.ts'
 import type { InstalledPackage } from '../packages.ts'
-import { planApk } from './apk/apk.ts'
-import { planApt } from './apt-plan.ts'
-import { planDnf } from './dnf/dnf.ts'
-import { planFromHost } from './dracut-plan.ts'
 import { lockedGuest } from './locked-guest.ts'
 
 /** A base tree to be, whichever package manager makes it. */
@@ -101,17 +97,18 @@ export interface PlanRequest {
  * @throws BuildError E_CONFIG when the lock does not cover what is asked for
  */
 export async function planBase(settings: Settings, choice: Choice, cacheDir: string): Promise<BasePlan> {
-  if (settings.BUILD_METHOD === 'dracut') return planFromHost(settings)
+  // Loading what another distro needs would cost every build 20 ms.
+  if (settings.BUILD_METHOD === 'dracut') return (await import('./dracut-plan.ts')).planFromHost(settings)
   const { packages, extra, asked } = askedGuest(settings, choice)
   const locked = lockedGuest(settings, asked, cacheDir)
   const request = { settings, choice, packages, extra, cacheDir, ...(locked === undefined ? {} : { locked }) }
   switch (choice.distro.packageManager) {
     case 'apk':
-      return planApk(request)
+      return (await import('./apk/apk.ts')).planApk(request)
     case 'dnf':
-      return planDnf(request)
+      return (await import('./dnf/dnf.ts')).planDnf(request)
     default:
-      return planApt(request)
+      return (await import('./apt-plan.ts')).planApt(request)
   }
 }
 

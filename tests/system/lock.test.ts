@@ -141,6 +141,13 @@ t.test('apt: a locked build gives the same bytes after the mirror moved on', asy
   }
   t.notOk(existsSync(join(workdir.WORKDIR, 'debian_rootfs')))
 
+  const fewer = join(scratch, 'fewer.lock')
+  writeFileSync(fewer, text.replace(/\n.*"name": "iptables".*/, ''))
+  const lacking = await makeAsync('rootfs', { ...settings, ...workdir, VENDOR_DIR, LOCK_FILE: fewer })
+  t.not(lacking.status, 0)
+  t.match(lacking.said, /fewer.lock: its packages do not fit to each other[^]*iptables[^]*make lock-update/)
+  t.notOk(existsSync(join(workdir.WORKDIR, 'debian_rootfs')))
+
   const written = await makeAsync('lock-update', { ...settings, ...first, WRITE: 'yes' })
   t.equal(written.status, 0, written.said)
   const after = (JSON.parse(readFileSync(lockFile, 'utf8')) as Lock).guests

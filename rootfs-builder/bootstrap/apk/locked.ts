@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readFileSync, writeFileSync } from 'node:fs'
-import { basename } from 'node:path'
 
 import { sha256 } from '../../../scripts/digest.ts'
 import { BuildError } from '../../../scripts/errors.ts'
@@ -8,6 +7,7 @@ import { DOWNLOADS, cachedFile, inParallel, keepFile, lockedFile } from '../../.
 import type { LockPlaces } from '../../../scripts/locked-file.ts'
 import { disagreeing, otherSigners, vendoredIndexes } from '../../../scripts/locked-index.ts'
 import type { LockedGuest, LockedIndex, LockedPackage } from '../../../scripts/package-lock.ts'
+import { unfit } from '../locked-guest.ts'
 import type { LockedRequest, Resolution } from '../plan.ts'
 import { parseDependency } from './dependency.ts'
 import { repositoryLine } from './extra.ts'
@@ -94,14 +94,14 @@ export function lockedChoice({ guest, places }: LockedRequest, world: readonly s
     const repository = repositories.get(row.index)
     const [item] = repository === undefined ? [] : parseIndex((row.record ?? []).join('\n'), repository)
     if (item === undefined || !isRowOf(row, item)) {
-      throw unfit(places, `${row.name} ${row.version}: its record is of another package`)
+      throw unfit(places, [`${row.name} ${row.version}: its record is of another package`])
     }
     rows.set(item, row)
   }
   const chosen = choose([...rows.keys()], world, places)
   const superfluous = [...rows.keys()].filter((item) => !chosen.includes(item))
   if (superfluous.length > 0) {
-    throw unfit(places, `nothing asks for ${superfluous.map(({ name }) => name).join(', ')}`)
+    throw unfit(places, [`nothing asks for ${superfluous.map(({ name }) => name).join(', ')}`])
   }
   const files = new Map([...rows].map(([item, row]) => [item, lockedApk(row, places)]))
   return { chosen, files }
@@ -112,7 +112,7 @@ function choose(all: readonly ApkPackage[], world: readonly string[], places: Lo
     return resolvePackages(world.map(parseDependency), all)
   } catch (error) {
     if (!(error instanceof BuildError)) throw error
-    throw unfit(places, error.message, error)
+    throw unfit(places, [error.message], error)
   }
 }
 
@@ -132,15 +132,6 @@ function lockedApk(row: LockedPackage, places: LockPlaces): LockedApk {
 function repositoryOf({ name, archive }: LockedIndex): Repository {
   const tag = /^@(\S+) /.exec(name)?.[1]
   return { url: archive, ...(tag === undefined ? {} : { tag }) }
-}
-
-function unfit({ lockFile }: LockPlaces, why: string, cause?: unknown): BuildError {
-  const name = basename(lockFile)
-  return new BuildError('E_INPUT', `${name}: its packages do not fit to each other`, {
-    because: [why],
-    hint: `git checkout -- ${name}    or make lock-update`,
-    cause,
-  })
 }
 
 /**

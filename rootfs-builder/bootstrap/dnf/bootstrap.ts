@@ -8,6 +8,7 @@ import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import { quote, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
 import { UNPACK_FLAGS } from '../../base-tree.ts'
+import { unfit } from '../locked-guest.ts'
 import { nearNames } from '../near-names.ts'
 import type { BootstrapOptions, LockedRequest } from '../plan.ts'
 import { foreignTools, mountWorkplace, workplaceOutside } from '../workplace.ts'
@@ -159,6 +160,14 @@ async function ensureIndexes({ source, indexes }: DnfTree, folder: string): Prom
 async function explain(error: unknown, tree: DnfTree, folder: string, logFile: string): Promise<unknown> {
   const log = readFileSync(logFile, 'utf8')
   const missing = missingPackages(log)
+  if (tree.locked !== undefined) {
+    const explained = explainDnf(error, tree.source, log)
+    const isUnfit = explained instanceof BuildError && explained.code === 'E_INPUT'
+    if (missing.length === 0 && !isUnfit) return explained
+    const because =
+      missing.length > 0 ? [`no package ${missing.join(', ')}`] : isUnfit ? explained.because : []
+    return unfit(tree.locked.places, because, error)
+  }
   if (missing.length === 0) return explainDnf(error, tree.source, log)
   const all = await packageNames(tree.source, folder)
   const near = missing.flatMap((name) => nearNames(name, all))

@@ -209,7 +209,9 @@ export async function makeRepositories({ guest, places }: LockedRequest, scratch
   for (const { name } of guest.indexes) mkdirSync(join(scratch, REPOSITORIES, name), { recursive: true })
   for (const [number, item] of guest.packages.entries()) {
     checkRpm(item, rpms[number], basename(places.lockFile))
-    const target = join(scratch, REPOSITORIES, item.index, `${item.sha256}.rpm`)
+    // dnf takes packages in the order of the index, which createrepo_c makes that of these names.
+    const name = `${item.name}-${item.version.replace(/^\d+:/, '')}.${item.arch}.rpm`
+    const target = join(scratch, REPOSITORIES, item.index, name)
     copyFileSync(files[number] ?? '', target, constants.COPYFILE_FICLONE)
   }
   for (const { name } of guest.indexes) {
