@@ -17,7 +17,7 @@ import {
 } from 'node:fs'
 import { basename, join } from 'node:path'
 
-import { PROJECT_ROOT } from '../scripts/paths.ts'
+import { PROJECT_ROOT, isFileOrFolder } from '../scripts/paths.ts'
 import { capture, findTool, run } from '../scripts/run.ts'
 import { SETTINGS } from '../scripts/settings-table.ts'
 import type { SettingName } from '../scripts/settings-table.ts'
@@ -29,7 +29,7 @@ const OTHER_ID = 200000
 const ID_COUNT = 65536
 
 /** What both builds have: what came from the mirrors, each piece checked against its signed index. */
-const DOWNLOADS = ['index', 'package', 'kernel']
+const DOWNLOADS = ['index', 'mirror', 'package', 'kernel']
 
 /** Settings that say where things go, which the second build must not share. */
 const PLACES: readonly SettingName[] = [
@@ -136,7 +136,8 @@ function copyInputs(folder: string, settings: Settings): Record<string, string> 
     const value = settings[name]
     if (row.type !== 'path' || PLACES.includes(name) || typeof value !== 'string' || name === 'WORKDIR')
       continue
-    if (value === '' || !existsSync(value)) continue
+    // The /dev/null of LOCK_FILE stays where it is.
+    if (!isFileOrFolder(value)) continue
     const target = join(folder, name, basename(value))
     mkdirSync(join(folder, name), { recursive: true })
     copyBackwards(value, target)

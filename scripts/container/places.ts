@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, statSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { dirname, isAbsolute, resolve } from 'node:path'
 
 import type { ArchName } from '../arch.ts'
-import { PROJECT_ROOT } from '../paths.ts'
+import { PROJECT_ROOT, isFileOrFolder } from '../paths.ts'
 import { PROCESS_OUTSIDE, givenSettings, hostArch } from '../settings.ts'
 import type { Settings } from '../settings.ts'
 import { SETTINGS } from '../settings-table.ts'
@@ -115,12 +115,6 @@ export function inputPaths(step: ContainerStep, settings: Settings): string[] {
     .filter((text) => isAbsolute(text))
   const locked = DOWNLOADING.includes(step) ? LOCKED.map((name) => settings[name] as string) : []
   return [...new Set([...named, ...maybe, ...locked])].filter((path) => path !== '' && isFileOrFolder(path))
-}
-
-/** Devices, as the /dev/null of LOCK_FILE, are in the container already. */
-function isFileOrFolder(path: string): boolean {
-  const status = statSync(path, { throwIfNoEntry: false })
-  return status?.isFile() === true || status?.isDirectory() === true
 }
 
 /** The folders that are below none of the others. */

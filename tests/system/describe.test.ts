@@ -20,6 +20,8 @@ import t from 'tap'
 import { DESCRIPTIONS } from '../../scripts/manifest.ts'
 import { readTree } from '../../scripts/tree.ts'
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
+import { CENTOS } from '../mirrors/rpm-distros.ts'
+import { startRpmMirror } from '../mirrors/rpm.ts'
 import { startMirror } from '../mirrors/apt.ts'
 import { cyclonedxChecker, spdxChecker } from '../proof/schemas.ts'
 import { makeAsync } from './user.ts'
@@ -28,11 +30,12 @@ import type { Ended } from './user.ts'
 t.setTimeout(15 * 60 * 1000)
 
 const alpine = await startRepository()
+const centos = await startRpmMirror(CENTOS)
 const debian = await startMirror()
 await alpine.publish(await smallAlpine())
 const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
 t.teardown(async () => {
-  await Promise.all([alpine.close(), debian.close()])
+  await Promise.all([alpine.close(), centos.close(), debian.close()])
   rmSync(scratch, { recursive: true, force: true })
 })
 
@@ -185,6 +188,24 @@ t.test('debian: valid and complete, with licences, with the package database and
   const { said, status } = await makeAsync('sbom', { ...settings, CACHE_DIR: join(scratch, 'empty') })
   t.equal(status, 2)
   t.match(said, 'the guest has no package database, and the cache has its base tree no more')
+  rmSync(settings.WORKDIR, { recursive: true })
+})
+
+t.test('centos: valid and complete, by the database of rpm', async (t) => {
+  const settings = {
+    ...{ ...COMMON, DISTRO: 'centos', REPO_URL: centos.url, REPO_KEYRING: centos.keyring },
+    ...{ EXTRA_PKGS: 'hello', WORKDIR: join(scratch, 'centos') },
+  }
+  const rootfs = join(settings.WORKDIR, 'centos_rootfs')
+  await good('rootfs', settings)
+  const { said } = await good('sbom', settings)
+  t.notMatch(said, 'belong to nothing')
+  checkAll(t, [rootfs])
+  const sbom = sbomOf(rootfs)
+  t.strictSame(filesOf(sbom, 'rpm-hello-9-1.el9-x86_64'), ['/usr/share/hello'])
+  const packages = sbom.components.filter(({ type }) => type === 'library')
+  t.equal(packages.length, 13)
+  for (const { name, licenses } of packages) t.equal(licenses?.[0]?.expression, 'GPL-2.0-or-later', name)
   rmSync(settings.WORKDIR, { recursive: true })
 })
 
