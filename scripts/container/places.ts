@@ -25,6 +25,14 @@ const GROUPS: Readonly<Record<ContainerStep, readonly SettingRow['group'][]>> = 
   kernel: ['kernel'],
 }
 
+/** What steps read that is no matter of one group. */
+const SHARED: Readonly<Record<ContainerStep, readonly SettingName[]>> = {
+  rootfs: ['LOCK_FILE', 'VENDOR_DIR'],
+  image: [],
+  initrd: [],
+  kernel: ['LOCK_FILE', 'VENDOR_DIR'],
+}
+
 /** Folders that are written, or that other steps write. */
 const OUTPUTS: readonly SettingName[] = ['ROOTFS_DIR', 'PREFIX']
 
@@ -96,7 +104,10 @@ export function inputPaths(step: ContainerStep, settings: Settings): string[] {
   const rows = Object.entries(SETTINGS) as [SettingName, SettingRow][]
   const named = rows
     .filter(
-      ([name, row]) => row.type === 'path' && GROUPS[step].includes(row.group) && !OUTPUTS.includes(name),
+      ([name, row]) =>
+        row.type === 'path' &&
+        (GROUPS[step].includes(row.group) || SHARED[step].includes(name)) &&
+        !OUTPUTS.includes(name),
     )
     .map(([name]) => settings[name] as string)
   const maybe = MAYBE_FOLDERS.filter((name) => GROUPS[step].includes(SETTINGS[name].group))
@@ -149,12 +160,13 @@ export function environmentOf(
   machine: ArchName | undefined,
   epochSeconds: number | undefined,
 ): Readonly<Record<string, string>> {
-  const given = Object.entries(givenSettings()).map(([name, text]): [string, string] => {
-    const row: SettingRow = SETTINGS[name as SettingName]
-    return [name, row.type === 'path' ? (settings[name as SettingName] as string) : text]
-  })
+  const given = Object.entries(givenSettings())
+  // Some are relative by default, and a container is started elsewhere.
+  const places = (Object.entries(SETTINGS) as [SettingName, SettingRow][])
+    .filter(([name, row]) => row.type === 'path' && settings[name] !== '')
+    .map(([name]): [string, string] => [name, settings[name] as string])
   return {
-    ...Object.fromEntries(given),
+    ...Object.fromEntries([...given, ...places]),
     // Their usual names are looked for where the step was started.
     ...(existsSync(settings.LOCK_FILE) ? { LOCK_FILE: settings.LOCK_FILE } : {}),
     VENDOR_DIR: settings.VENDOR_DIR,

@@ -122,8 +122,7 @@ t.test('a container that is killed half-way is told, and leaves nothing', async 
   const settings = { ...COMMON, ...DISTROS.debian, ...PLACES.docker, WORKDIR, EXTRA_PKGS: 'less' }
   const building = ended(startStep('rootfs', settings))
   const name = await containerName()
-  await new Promise((resolve) => setTimeout(resolve, 2000))
-  t.not(halfMade(WORKDIR).length, 0, 'it has begun')
+  await until(() => halfMade(WORKDIR).length > 0)
   docker.ask('kill', name)
   const { status, said } = await building
   t.equal(status, 1, said)
@@ -150,15 +149,12 @@ t.test('a disk that is full is told as that, and nothing is left', async (t) => 
     return execFileSync(tool, rest, { encoding: 'utf8' })
   }
   const settings = { ...COMMON, ...DISTROS.debian, WORKDIR: join(full, 'work') }
-  for (const engine of ['docker', 'podman'] as const) {
-    const { status, said } = await makeAsync('rootfs', { ...settings, ...PLACES[engine] }, room.enter)
-    t.not(status, 0)
-    t.match(said, /no space left/)
-    t.match(said, 'try: df -h')
-    t.equal(said.split('ERROR').length, 2, said)
-    const left = inRoom('find', full, '-name', '*.tmp-*', '-o', '-name', '*_rootfs')
-    t.equal(left, '', engine)
-  }
+  const { status, said } = await makeAsync('rootfs', { ...settings, ...PLACES.docker }, room.enter)
+  t.not(status, 0)
+  t.match(said, /no space left/)
+  t.match(said, 'try: df -h')
+  t.equal(said.split('ERROR').length, 2, said)
+  t.equal(inRoom('find', full, '-name', '*.tmp-*', '-o', '-name', '*_rootfs'), '')
   t.equal(docker.ask('ps', '--all', '--quiet'), '', 'no container is left')
 })
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 import t from 'tap'
 
@@ -13,8 +13,15 @@ import type { SettingRow } from '../../../scripts/settings-table.ts'
 
 const STEPS: readonly ContainerStep[] = ['rootfs', 'image', 'initrd', 'kernel']
 
+/** Make a folder and return its path. */
+function mkdirp(path: string): string {
+  mkdirSync(path, { recursive: true })
+  return path
+}
+
 t.test('no default of any setting brings a folder of the host into a container', async (t) => {
-  for (const step of STEPS) t.strictSame(inputPaths(step, parseSettings({})), [], step)
+  const nowhere = { LOCK_FILE: '/nowhere', VENDOR_DIR: '/nowhere' }
+  for (const step of STEPS) t.strictSame(inputPaths(step, parseSettings(nowhere)), [], step)
 })
 
 t.test('a file is seen by the steps that read it, and what is written elsewhere by none', async (t) => {
@@ -31,10 +38,32 @@ t.test('a file is seen by the steps that read it, and what is written elsewhere 
   t.strictSame(inputPaths('kernel', settings), [at('patches')])
 })
 
-t.test('every setting that is a path is one of a group that was thought of', async (t) => {
-  const groups = new Set<string>()
-  for (const row of Object.values(SETTINGS) as SettingRow[]) if (row.type === 'path') groups.add(row.group)
-  t.strictSame([...groups].sort(), ['agent', 'boot', 'image', 'kernel', 'rootfs', 'what', 'where'])
+t.test('every setting that is a path is seen by a step, or is known not to be', async (t) => {
+  const folder = t.testdir()
+  const names = (Object.entries(SETTINGS) as [string, SettingRow][]).flatMap(([name, row]) =>
+    row.type === 'path' ? [name] : [],
+  )
+  const settings = parseSettings(Object.fromEntries(names.map((name) => [name, mkdirp(join(folder, name))])))
+  const seen = STEPS.flatMap((step) => inputPaths(step, settings)).map((path) => basename(path))
+  t.strictSame(names.filter((name) => !seen.includes(name)).sort(), [
+    // Written, and lent as such.
+    ...['CACHE_DIR'],
+    ...['DESTDIR', 'IMAGES_BUILD_DEST', 'INSTALL_DIR'],
+    // Of steps that no container does.
+    ...['KERNEL', 'PREFIX'],
+    ...['ROOTFS_BUILD_DEST', 'ROOTFS_DIR', 'SIGN_KEY', 'VERIFY_KEY', 'WORKDIR'],
+  ])
+})
+
+t.test('a lock and what it names are seen where packages or sources are had', async (t) => {
+  const folder = t.testdir({ 'a.lock': '', vendor: {} })
+  const settings = parseSettings({ LOCK_FILE: join(folder, 'a.lock'), VENDOR_DIR: join(folder, 'vendor') })
+  const both = [settings.LOCK_FILE, settings.VENDOR_DIR]
+  t.strictSame(
+    STEPS.map((step) => inputPaths(step, settings)),
+    [both, [], [], both],
+  )
+  t.strictSame(inputPaths('rootfs', parseSettings({ LOCK_FILE: '/dev/null' })), [], 'a device is everywhere')
 })
 
 t.test('what is read cannot be written, and no path is mounted twice', async (t) => {
@@ -89,6 +118,7 @@ t.test('a container is told every setting, with paths of the host, and to use no
     BUILDER: '',
   })
   t.notOk('PATH' in environment || 'SOMETHING' in environment)
+  t.equal(environment['LOCK_FILE'], join(process.cwd(), 'osbuilder.lock'), 'a default that is relative')
   t.notOk('ARCH' in environment, 'which is the same there')
   const other = hostArch() === 's390x' ? 'x86_64' : 's390x'
   t.equal(environmentOf(settings, other, 7)['ARCH'], hostArch(), 'and told where it is not')
