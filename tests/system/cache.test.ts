@@ -96,7 +96,8 @@ const CHANGES: Readonly<Record<SettingName, Row | 'elsewhere'>> = {
   USE_PODMAN: { value: 'no', builds: 'nothing' },
   DOCKER_RUNTIME: { value: 'runc', builds: 'nothing' },
   IMAGE_REGISTRY: { value: 'mirror.example:5000', builds: 'nothing' },
-  BUILDER: { value: 'tcp://builder-{arch}:2375', builds: 'nothing' },
+  // It says where the engine is, and is refused where none is to be used.
+  BUILDER: 'elsewhere',
   BUILDER_NODE: { value: '/opt/{arch}/node', builds: 'nothing' },
   BUILDER_BASE: { value: 'debian:12', builds: 'nothing' },
   EXTRA_PKGS: { value: 'curl', builds: 'rootfs' },
