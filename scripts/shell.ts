@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-import { $ } from 'zx'
-
 import { BuildError } from './errors.ts'
 import { fullError, lastLines } from './run.ts'
 import { toolEnvironment } from './settings.ts'
 
 // Pinned here so that ZX_PREFIX, ZX_SHELL and the like in the caller's environment change nothing.
-const configured = $({
+const CONFIGURATION = {
   prefix: 'set -euo pipefail; ',
   postfix: '',
   shell: '/bin/bash',
   quiet: true,
   nothrow: true,
-})
+} as const
 
 /**
  * Run a pipeline of host tools, for the few places where a shell line is the clearest text.
@@ -25,7 +23,9 @@ export async function shell(
   line: TemplateStringsArray,
   ...values: readonly (string | readonly string[])[]
 ): Promise<void> {
-  const result = await configured({ env: toolEnvironment() })(line, ...values)
+  // Loaded when a line is run: it takes 50 ms, which most steps need not spend.
+  const { $ } = await import('zx')
+  const result = await $({ ...CONFIGURATION, env: toolEnvironment() })(line, ...values)
   if (result.exitCode === 0) return
   const full = result.stderr.split('\n').find((text) => text.includes('No space left on device'))
   if (full !== undefined) throw fullError(full)

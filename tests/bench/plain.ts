@@ -95,7 +95,7 @@ export function kataImage(): number {
       [ "$free" -le "$used" ] || break
     done
     size=$(( (size + 2 + 127) / 128 * 128 - 2 )); disk "$size"
-    cp -a '${ROOTFS}'/. kata.mnt/; sync; umount kata.mnt; fsck.ext4 -D -y "$loop" >/dev/null 2>&1; losetup -d "$loop"
+    cp -a '${ROOTFS}'/. kata.mnt/; sync; umount kata.mnt; fsck.ext4 -D -y "$loop" >&2 || [ $? = 1 ]; losetup -d "$loop"
     qemu-img create -q -f raw kata.header "$((size + 2))M"
     parted -s -a optimal kata.header mklabel msdos mkpart primary ext4 3MiB 100%; sync
     dd if=kata.header of=kata.img bs=2M count=1 status=none
@@ -109,7 +109,7 @@ export function loopAndCopy(): number {
     truncate -s 256M plain.img; parted -s -a optimal plain.img mklabel msdos mkpart primary ext4 1MiB 100%
     loop=$(losetup --find --show --offset $((1024*1024)) plain.img); mkdir -p plain.mnt
     mkfs.ext4 -q -F -b 4096 "$loop"; tune2fs -m 3 "$loop" >/dev/null; mount "$loop" plain.mnt
-    cp -a '${ROOTFS}'/. plain.mnt/; umount plain.mnt; fsck.ext4 -fy "$loop" >/dev/null 2>&1; losetup -d "$loop"`)
+    cp -a '${ROOTFS}'/. plain.mnt/; umount plain.mnt; fsck.ext4 -fy "$loop" >&2 || [ $? = 1 ]; losetup -d "$loop"`)
 }
 
 /** Kata's initrd of the rootfs that is there. */

@@ -65,7 +65,7 @@ t.test('a distro that is not there is refused with the list of those that are', 
     DISTRO: 'gentoo',
   })
   t.equal(status, 78)
-  t.match(said, 'DISTRO=gentoo: expected alpine, debian or ubuntu')
+  t.match(said, 'DISTRO=gentoo: expected alpine, centos, clearlinux, debian, ubuntu')
 })
 
 t.test('an unknown flag is refused, and -h tells the known ones', async (t) => {

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+import { spawnSync } from 'node:child_process'
+import { join } from 'node:path'
+
+import t from 'tap'
+
+import { PROJECT } from '../system/user.ts'
+
+/** Told the address of every module that is loaded, on stderr. */
+const HOOK = `export const load = (url, context, next) => {
+  process._rawDebug('loaded ' + url)
+  return next(url, context)
+}`
+const REGISTER = `import { register } from 'node:module'
+register(${JSON.stringify(`data:text/javascript,${encodeURIComponent(HOOK)}`)})`
+
+t.test('no step loads at its start what only some builds need', (t) => {
+  for (const step of ['rootfs-builder/rootfs', 'image-builder/image', 'initrd-builder/initrd']) {
+    const { status, stderr } = spawnSync(
+      process.execPath,
+      [
+        `--import=data:text/javascript,${encodeURIComponent(REGISTER)}`,
+        join(PROJECT, 'build', `${step}.js`),
+        '-h',
+      ],
+      { encoding: 'utf8' },
+    )
+    t.equal(status, 0, step)
+    const loaded = stderr.split('\n').filter((line) => line.startsWith('loaded file:'))
+    t.ok(loaded.length > 20, `${step}: ${String(loaded.length)} modules`)
+    // They take 50 to 100 ms each, a third of an unchanged build.
+    t.strictSame(
+      loaded.filter((url) => /node_modules\/(zx|execa|tar-stream)\//.test(url)),
+      [],
+      step,
+    )
+  }
+  t.end()
+})
