@@ -17,7 +17,7 @@ import {
   withoutChecks,
   contentFingerprint,
   describeRootfs,
-  openRootfs,
+  withRootfs,
 } from '../scripts/source-rootfs.ts'
 import type { SourceRootfs } from '../scripts/source-rootfs.ts'
 import { runStep } from '../scripts/step.ts'
@@ -26,6 +26,7 @@ import { discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
 import { toolVersion } from '../scripts/tools.ts'
 import { withEntries } from '../scripts/tree.ts'
 import { openWorkspace, removeLeftovers } from '../scripts/workspace.ts'
+import type { Workspace } from '../scripts/workspace.ts'
 import { readXattrs, withXattrs } from '../scripts/xattrs.ts'
 import { FILESYSTEMS } from './filesystem/filesystem.ts'
 import type { FilesystemType, PlacedFilesystem, Prepare } from './filesystem/filesystem.ts'
@@ -89,8 +90,23 @@ async function main(given: StepArguments): Promise<void> {
   const workspace = openWorkspace(settings)
   const output = resolve(given.text('o') ?? join(workspace.imagesDest, 'kata-containers.img'))
   const folder = given.positional[0]
-  const startMs = Date.now()
-  const rootfs = await openRootfs(settings, workspace, folder === undefined ? undefined : resolve(folder))
+  const request: Request = { settings, workspace, output, isAsked: given.has('w'), startMs: Date.now() }
+  await withRootfs(settings, workspace, folder === undefined ? undefined : resolve(folder), (rootfs) =>
+    packImage(request, rootfs),
+  )
+}
+
+interface Request {
+  readonly settings: Settings
+  readonly workspace: Workspace
+  readonly output: string
+  /** Only tell what would be done. */
+  readonly isAsked: boolean
+  readonly startMs: number
+}
+
+async function packImage(request: Request, rootfs: SourceRootfs): Promise<void> {
+  const { settings, workspace, output, isAsked, startMs } = request
   const chosen = chosenSettings(settings)
   const { tools } = FILESYSTEMS[settings.FS_TYPE]
   const inputs = {
@@ -104,7 +120,7 @@ async function main(given: StepArguments): Promise<void> {
     ...(tools.length === 0 ? {} : { tools: await versionsOf(tools, workspace.cacheDir) }),
   }
   const key = fingerprint(inputs)
-  if (given.has('w')) {
+  if (isAsked) {
     tellOutput('image', output, key, inputs)
     return
   }
@@ -121,48 +137,46 @@ async function main(given: StepArguments): Promise<void> {
   requireTools(tools, `sudo make FS_TYPE=${settings.FS_TYPE} setup image`)
   tellReadOnly(settings)
   const files = settings.MEASURED_ROOTFS ? rootHashFiles(output, settings.BUILD_VARIANT) : undefined
-  await withLock(workspace, output, 'exclusive', () =>
-    withLock(workspace, rootfs.folder, 'shared', async () => {
-      removeLeftovers(workspace)
-      const scratchDir = temporaryFor(`${output}.parts`)
-      mkdirSync(dirname(output), { recursive: true })
-      mkdirSync(scratchDir)
-      const made = await withTemporary(output, async (temporary) => {
-        // Its thread starts while the image is planned.
-        const hash = hashBehind(temporary)
-        try {
-          const image = await planImage(chosen, rootfs, { xattrs, scratchDir })
-          const written = await writeImage(temporary, image, hash)
-          removeOldRootHash(output, files)
-          if (files !== undefined && written.verity !== undefined)
-            await writeRootHash(files, written.verity, settings)
-          const result = describeImage({ file: temporary, image, rootfs, files, written, settings })
-          const manifest = {
-            format: 'osbuilder-manifest-1',
-            kind: 'image',
-            name: basename(output),
-            fingerprint: key,
-            inputs,
-            result,
-          } as const
-          writeManifest(output, temporary, manifest, outputStamp(temporary))
-          return { image, rootHash: written.verity?.rootHash }
-        } finally {
-          await hash.stop()
-          discard(scratchDir)
-        }
-      })
-      const { layout, placed } = made.image
-      const kind = [chosen.FS_TYPE, ...[compressionOf(chosen)].filter((name) => name !== 'none')].join(' ')
-      report(
-        'IMAGE',
-        basename(output),
-        `${bytes(layout.imageBytes)} ${kind}, ${bytes(placed.usedBytes)} used`,
-        seconds(Date.now() - startMs),
-      )
-      if (files !== undefined) report('VERITY', basename(files.line), made.rootHash ?? '')
-    }),
-  )
+  await withLock(workspace, output, 'exclusive', async () => {
+    removeLeftovers(workspace)
+    const scratchDir = temporaryFor(`${output}.parts`)
+    mkdirSync(dirname(output), { recursive: true })
+    mkdirSync(scratchDir)
+    const made = await withTemporary(output, async (temporary) => {
+      // Its thread starts while the image is planned.
+      const hash = hashBehind(temporary)
+      try {
+        const image = await planImage(chosen, rootfs, { xattrs, scratchDir })
+        const written = await writeImage(temporary, image, hash)
+        removeOldRootHash(output, files)
+        if (files !== undefined && written.verity !== undefined)
+          await writeRootHash(files, written.verity, settings)
+        const result = describeImage({ file: temporary, image, rootfs, files, written, settings })
+        const manifest = {
+          format: 'osbuilder-manifest-1',
+          kind: 'image',
+          name: basename(output),
+          fingerprint: key,
+          inputs,
+          result,
+        } as const
+        writeManifest(output, temporary, manifest, outputStamp(temporary))
+        return { image, rootHash: written.verity?.rootHash }
+      } finally {
+        await hash.stop()
+        discard(scratchDir)
+      }
+    })
+    const { layout, placed } = made.image
+    const kind = [chosen.FS_TYPE, ...[compressionOf(chosen)].filter((name) => name !== 'none')].join(' ')
+    report(
+      'IMAGE',
+      basename(output),
+      `${bytes(layout.imageBytes)} ${kind}, ${bytes(placed.usedBytes)} used`,
+      seconds(Date.now() - startMs),
+    )
+    if (files !== undefined) report('VERITY', basename(files.line), made.rootHash ?? '')
+  })
 }
 
 /** The settings that decide the bytes of this image: those of what is not asked for do not. */

@@ -17,7 +17,7 @@ import {
   SOURCE_SETTINGS,
   checkSource,
   describeRootfs,
-  openRootfs,
+  withRootfs,
   withoutChecks,
 } from '../scripts/source-rootfs.ts'
 import type { SourceRootfs } from '../scripts/source-rootfs.ts'
@@ -28,6 +28,7 @@ import { toolVersion } from '../scripts/tools.ts'
 import { withEntries } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import { openWorkspace, removeLeftovers } from '../scripts/workspace.ts'
+import type { Workspace } from '../scripts/workspace.ts'
 import { COMPRESSIONS, compressorArgv } from './compress.ts'
 import type { CompressionName } from './compress.ts'
 import { addSegment, forgetBase, planSegment, rememberBase } from './dev-segment.ts'
@@ -77,20 +78,44 @@ async function main(given: StepArguments): Promise<void> {
   const workspace = openWorkspace(settings)
   const output = resolve(given.text('o') ?? join(workspace.imagesDest, 'kata-containers-initrd.img'))
   const folder = given.positional[0]
-  const startMs = Date.now()
-  const rootfs = await openRootfs(settings, workspace, folder === undefined ? undefined : resolve(folder))
+  const request: Request = {
+    settings,
+    workspace,
+    output,
+    plain: given.has('p'),
+    isAsked: given.has('w'),
+    startMs: Date.now(),
+  }
+  await withRootfs(settings, workspace, folder === undefined ? undefined : resolve(folder), (rootfs) =>
+    packInitrd(request, rootfs),
+  )
+}
+
+interface Request {
+  readonly settings: Settings
+  readonly workspace: Workspace
+  readonly output: string
+  /** Add nothing to the rootfs. */
+  readonly plain: boolean
+  /** Only tell what would be done. */
+  readonly isAsked: boolean
+  readonly startMs: number
+}
+
+async function packInitrd(request: Request, rootfs: SourceRootfs): Promise<void> {
+  const { settings, workspace, output, plain, isAsked, startMs } = request
   const compression = settings.INITRD_COMPRESSION
   const argv = compressorArgv(compression, settings.INITRD_COMPRESSION_LEVEL)
   const others = {
     settings: withoutChecks(select(settings, INITRD_SETTINGS)),
-    plain: given.has('p'),
+    plain,
     epochSeconds: rootfs.epochSeconds,
     code: codeDigest(['initrd-builder', 'scripts']),
     tools: argv === undefined ? {} : { [argv[0]]: await toolVersion(argv[0], workspace.cacheDir) },
   }
   const inputs = { ...others, rootfs: rootfs.stamp }
   const key = fingerprint(inputs)
-  if (given.has('w')) {
+  if (isAsked) {
     tellOutput('initrd', output, key, inputs)
     return
   }
@@ -99,45 +124,43 @@ async function main(given: StepArguments): Promise<void> {
     return
   }
   if (argv !== undefined) requireTools([argv[0]])
-  const entries = given.has('p') ? rootfs.entries : guestEntries(settings, rootfs)
-  await withLock(workspace, output, 'exclusive', () =>
-    withLock(workspace, rootfs.folder, 'shared', async () => {
-      removeLeftovers(workspace)
-      const finish = (file: string, more: { readonly [key: string]: Json }): void => {
-        const sizeBytes = statSync(file).size
-        const result = { sha256: sha256File(file), sizeBytes, ...more, rootfs: describeRootfs(rootfs) }
-        const manifest: Manifest = {
-          format: 'osbuilder-manifest-1',
-          kind: 'initrd',
-          name: basename(output),
-          fingerprint: key,
-          inputs,
-          result,
-        }
-        writeManifest(output, file, manifest, outputStamp(file))
+  const entries = plain ? rootfs.entries : guestEntries(settings, rootfs)
+  await withLock(workspace, output, 'exclusive', async () => {
+    removeLeftovers(workspace)
+    const finish = (file: string, more: { readonly [key: string]: Json }): void => {
+      const sizeBytes = statSync(file).size
+      const result = { sha256: sha256File(file), sizeBytes, ...more, rootfs: describeRootfs(rootfs) }
+      const manifest: Manifest = {
+        format: 'osbuilder-manifest-1',
+        kind: 'initrd',
+        name: basename(output),
+        fingerprint: key,
+        inputs,
+        result,
       }
-      const tell = (what: string): void => {
-        report('INITRD', basename(output), what, seconds(Date.now() - startMs))
-      }
-      const segment = settings.DEV ? planSegment(output, fingerprint(others), entries) : undefined
-      if (segment !== undefined) {
-        const changed = segment.entries.length
-        await addSegment(output, segment, rootfs.epochSeconds, (file) => {
-          finish(file, { development: { baseBytes: segment.base.sizeBytes, changed } })
-        })
-        tell(`${String(changed)} changed entries added, for trying out only`)
-        return
-      }
-      await withTemporary(output, async (temporary) => {
-        const { sizeBytes: unpackedBytes } = await pack(entries, temporary, argv, rootfs.epochSeconds)
-        finish(temporary, { unpackedBytes })
-        if (settings.DEV) rememberBase(output, temporary, fingerprint(others), entries)
-        else forgetBase(output)
-        tell(`${bytes(statSync(temporary).size)} ${compression}`)
+      writeManifest(output, file, manifest, outputStamp(file))
+    }
+    const tell = (what: string): void => {
+      report('INITRD', basename(output), what, seconds(Date.now() - startMs))
+    }
+    const segment = settings.DEV ? planSegment(output, fingerprint(others), entries) : undefined
+    if (segment !== undefined) {
+      const changed = segment.entries.length
+      await addSegment(output, segment, rootfs.epochSeconds, (file) => {
+        finish(file, { development: { baseBytes: segment.base.sizeBytes, changed } })
       })
-      if (!given.has('p')) adviseCompression(compression)
-    }),
-  )
+      tell(`${String(changed)} changed entries added, for trying out only`)
+      return
+    }
+    await withTemporary(output, async (temporary) => {
+      const { sizeBytes: unpackedBytes } = await pack(entries, temporary, argv, rootfs.epochSeconds)
+      finish(temporary, { unpackedBytes })
+      if (settings.DEV) rememberBase(output, temporary, fingerprint(others), entries)
+      else forgetBase(output)
+      tell(`${bytes(statSync(temporary).size)} ${compression}`)
+    })
+    if (!plain) adviseCompression(compression)
+  })
 }
 
 /** The rootfs with what the kernel needs to start it: `/init` and the device nodes. */

@@ -126,7 +126,7 @@ export const SETTINGS = {
     default: '',
     pattern: /^(?!-)([A-Za-z0-9._-]|\{arch\})+$|^(unix|tcp|ssh):\/\/\S+$/,
     expected: 'a URL (tcp://, ssh://, unix://), or the name of a docker context or podman connection',
-    help: "Engine that builds, on another machine; {arch}: the guest's",
+    help: 'Engine elsewhere that builds; {arch} stands for the guest architecture',
   },
   BUILDER_NODE: {
     group: 'what',

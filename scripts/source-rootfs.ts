@@ -7,6 +7,7 @@ import { fingerprint } from './digest.ts'
 import type { Json } from './digest.ts'
 import { epochSeconds } from './epoch.ts'
 import { BuildError } from './errors.ts'
+import { withLock } from './lock.ts'
 import { readManifest, readState } from './manifest.ts'
 import type { Manifest } from './manifest.ts'
 import { checkRootfs } from './rootfs-check.ts'
@@ -82,6 +83,21 @@ export async function openRootfs(
     manifest,
     isEdited: state?.stamp !== stamp,
   }
+}
+
+/**
+ * Open the rootfs and do `work` with it, while no build changes it: one that is being rebuilt has no name
+ * and is waited for. Fails as openRootfs does.
+ */
+export async function withRootfs<Result>(
+  settings: Settings,
+  workspace: Workspace,
+  given: string | undefined,
+  work: (rootfs: SourceRootfs) => Promise<Result>,
+): Promise<Result> {
+  return withLock(workspace, sourceFolder(settings, workspace, given), 'shared', async () =>
+    work(await openRootfs(settings, workspace, given)),
+  )
 }
 
 function newest(entries: readonly TreeEntry[]): number {

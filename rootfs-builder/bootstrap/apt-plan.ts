@@ -38,6 +38,7 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
     keyring,
     keepDocs: settings.KEEP_DOCS,
     index,
+    cacheDir,
     ...(locked === undefined ? {} : { locked: { packages: locked.guest.packages, places: locked.places } }),
   }
   const used = new Set(index.suites.map(({ suite }) => suite))

@@ -10,7 +10,7 @@ import { BuildError } from '../../scripts/errors.ts'
 import type { LockedPackage } from '../../scripts/package-lock.ts'
 import { requireTools, run } from '../../scripts/run.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
-import { explainApt } from './apt.ts'
+import { explainApt } from './apt-explain.ts'
 import type { AptPlan } from './apt.ts'
 import type { Resolution } from './plan.ts'
 
@@ -156,7 +156,7 @@ async function simulate(
       },
     })
   } catch (error) {
-    throw explainApt(error, plan, logFile)
+    throw await explainApt(error, plan, logFile)
   }
   if (removed.length === 0) return chosen
   throw new BuildError(

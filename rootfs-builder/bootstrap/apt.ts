@@ -1,23 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
 import { BuildError } from '../../scripts/errors.ts'
-import type { ErrorCode } from '../../scripts/errors.ts'
 import { PRIVATE_NAMESPACE } from '../../scripts/namespace.ts'
 import { quote, requireTools, run } from '../../scripts/run.ts'
 import type { ArchName } from '../../scripts/arch.ts'
-import { hostArch } from '../../scripts/settings.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
 import type { AptIndex, Suite } from '../../scripts/apt-index.ts'
 import type { LockPlaces } from '../../scripts/locked-file.ts'
 import type { LockedPackage } from '../../scripts/package-lock.ts'
 import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
+import { explainApt } from './apt-explain.ts'
 import { REPOSITORY, makeRepository, repositoryLine } from './apt-locked.ts'
 import { packagesDigest, unfit } from './locked-guest.ts'
 import type { BootstrapOptions } from './plan.ts'
-import { cannotRun, foreignTools, mountWorkplace, workplaceOutside } from './workplace.ts'
+import { foreignTools, mountWorkplace, workplaceOutside } from './workplace.ts'
 
 /** All that decides what the base tree holds; its fingerprint names the tree in the cache. */
 export interface AptPlan {
@@ -32,6 +31,7 @@ export interface AptPlan {
   readonly keyring: string
   readonly keepDocs: boolean
   readonly index: AptIndex
+  readonly cacheDir: string
   /** The packages of a lock, which then are all there is: no mirror is asked. */
   readonly locked?: { readonly packages: readonly LockedPackage[]; readonly places: LockPlaces }
 }
@@ -157,7 +157,7 @@ export async function bootstrapApt(
       },
     )
   } catch (error) {
-    const explained = explainApt(error, plan, options.logFile)
+    const explained = await explainApt(error, plan, options.logFile)
     const isUnfit = explained instanceof BuildError && explained.code === 'E_INPUT' && explained !== error
     if (plan.locked === undefined || !isUnfit) throw explained
     throw unfit(plan.locked.places, [explained.message], explained)
@@ -222,55 +222,4 @@ function nextLayer(plan: AptPlan, lowerDir: string): string[] {
       `-o DPkg::Chroot-Directory="$1" install ${quote(plan.extra)}`,
     ].join(' '),
   ]
-}
-
-/** What a failure is called, by what apt and dpkg said. The first that fits is the cause of the rest. */
-const FAILURES: readonly {
-  readonly said: RegExp
-  readonly code: ErrorCode
-  readonly message: string
-  readonly hint: string
-}[] = [
-  {
-    said: /Hash Sum mismatch|GPG error|is not signed|InRelease.*invalid|File has unexpected size/,
-    code: 'E_SIGNATURE',
-    message: 'the mirror served a package or index that is not the signed one',
-    hint: 'try again later or use another mirror with REPO_URL',
-  },
-  {
-    said: /Unable to fetch|Failed to fetch|Could not connect|Connection failed/,
-    code: 'E_NETWORK',
-    message: 'packages cannot be downloaded',
-    hint: 'check the network, REPO_URL and http_proxy, then run the same command again',
-  },
-]
-
-/** Lines of the log that tell a cause, not its consequences. */
-const TELLING = /^(E: (?!setup failed|mmdebstrap failed)|Err:|dpkg: error)|Hash Sum mismatch/
-
-/** Name what went wrong in the words of the user's settings. */
-export function explainApt(error: unknown, plan: AptPlan, logFile: string): unknown {
-  if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') return error
-  const log = readFileSync(logFile, 'utf8')
-  const telling = [...new Set(log.split('\n').filter((line) => TELLING.test(line)))].map((line) =>
-    line.slice(0, 200),
-  )
-  const because = telling.length === 0 ? error.because : [...telling.slice(-6), `full log: ${logFile}`]
-  const missing = [
-    ...log.matchAll(/Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate/g),
-  ]
-  if (missing.length > 0) {
-    const names = [...new Set(missing.map((match) => String(match[1] ?? match[2])))]
-    return new BuildError('E_INPUT', `no package ${names.join(', ')} in ${plan.suite}`, {
-      because,
-      hint: 'check EXTRA_PKGS, OS_VERSION and REPO_COMPONENTS',
-      cause: error,
-    })
-  }
-  if (plan.arch !== hostArch() && /Exec format error|arch-test|can neither be executed/.test(log)) {
-    return cannotRun(plan.arch, because, error)
-  }
-  const failure = FAILURES.find(({ said }) => said.test(log))
-  if (failure === undefined) return error
-  return new BuildError(failure.code, failure.message, { because, hint: failure.hint, cause: error })
 }

@@ -130,7 +130,13 @@ async function make(distro: RpmDistro, folder: string): Promise<void> {
     if (!['served', 'test-keyring.gpg', 'other-keyring.gpg'].includes(name))
       rmSync(join(work, name), { recursive: true, force: true })
   }
-  renameSync(work, folder)
+  try {
+    renameSync(work, folder)
+  } catch (error) {
+    // Another test was faster.
+    if (!existsSync(folder)) throw error
+    rmSync(work, { recursive: true, force: true })
+  }
 }
 
 /** A folder of files per package. */

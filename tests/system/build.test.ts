@@ -565,6 +565,28 @@ t.test('a package that does not exist is named', async (t) => {
   t.equal(status, 66)
   t.match(said, 'no package no-such-package in bookworm')
   t.match(said, 'EXTRA_PKGS')
+  const misspelt = await step('rootfs', {
+    ...GOOD,
+    WORKDIR: join(scratch, 'missing'),
+    EXTRA_PKGS: 'iptabels',
+  })
+  t.match(misspelt.said, /no package iptabels in bookworm[^]*near names: iptables/)
+})
+
+t.test('packages that conflict are named, and so is who asks', async (t) => {
+  const workdir = join(scratch, 'conflict')
+  const { status, said } = await step('rootfs', {
+    ...GOOD,
+    WORKDIR: workdir,
+    EXTRA_PKGS: 'nullmailer msmtp-mta',
+  })
+  t.equal(status, 66, said)
+  t.match(
+    said,
+    /the packages do not fit together[^]*(msmtp-mta|nullmailer) : Conflicts: mail-transport-agent/,
+  )
+  t.notOk(existsSync(join(workdir, 'debian_rootfs')))
+  t.strictSame(leftovers(workdir), [])
 })
 
 t.test('what is installed elsewhere runs from there', async (t) => {

@@ -22,7 +22,7 @@ import { sha256File } from '../../scripts/digest.ts'
 import { SETTINGS } from '../../scripts/settings-table.ts'
 import type { SettingName } from '../../scripts/settings-table.ts'
 import { startMirror } from '../mirrors/apt.ts'
-import { makeAsync, step } from './user.ts'
+import { ended, makeAsync, startStep, step } from './user.ts'
 
 const MINUTE_MS = 60 * 1000
 t.setTimeout(15 * MINUTE_MS)
@@ -326,20 +326,111 @@ t.test('the cache tells what it holds, and keeps what it is told to keep', async
   t.ok(readdirSync(ROOTFS).length > 10)
 })
 
-t.test('two projects that share a cache build the base tree once', async (t) => {
-  const shared = { ...GOOD, CACHE_DIR: join(scratch, 'shared') }
-  const builds = await Promise.all(
-    ['one', 'two'].map((name) => step('rootfs', { ...shared, WORKDIR: join(scratch, name) })),
-  )
-  for (const { status, said } of builds) t.equal(status, 0, said)
-  t.equal(readdirSync(join(scratch, 'shared/base')).filter((name) => name.length === 64).length, 1)
-  const digests: (string | undefined)[] = []
-  for (const name of ['one', 'two']) {
-    const image = await makeAsync('image', { ...shared, WORKDIR: join(scratch, name) })
-    t.equal(image.status, 0, image.said)
-    const manifest = readFileSync(join(scratch, name, 'kata-containers.img.json'), 'utf8')
-    digests.push(/"sha256": "(\w{64})",\n +"sizeBytes"/.exec(manifest)?.[1])
+/** Digest of an image as its manifest tells it. */
+function imageDigest(workdir: string): string | undefined {
+  const manifest = readFileSync(join(workdir, 'kata-containers.img.json'), 'utf8')
+  return /"sha256": "(\w{64})",\n +"sizeBytes"/.exec(manifest)?.[1]
+}
+
+const SHARED = { ...GOOD, CACHE_DIR: join(scratch, 'shared') }
+
+/** Names in a stage of the shared cache: those of entries, and those of what is being made. */
+function inStage(stage: string): { whole: string[]; begun: string[] } {
+  const folder = join(SHARED.CACHE_DIR, stage)
+  const names = existsSync(folder) ? readdirSync(folder) : []
+  return {
+    whole: names.filter((name) => name.length === 64),
+    begun: names.filter((name) => name.includes('.tmp-')),
   }
-  t.ok(digests[0])
-  t.equal(digests[0], digests[1])
+}
+
+async function until(what: string, isTrue: () => boolean): Promise<void> {
+  for (const startMs = Date.now(); !isTrue();) {
+    if (Date.now() - startMs > MINUTE_MS) throw new Error(`not within a minute: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
+
+t.test('builds that share a cache make each tree once, and go on when the first is killed', async (t) => {
+  const first = startStep('rootfs', { ...SHARED, WORKDIR: join(scratch, 'killed') })
+  const over = ended(first)
+  await until('a base tree is begun', () => inStage('base').begun.length > 0)
+  // Two that want the same tree, and one that wants another over it: all wait for the first.
+  const builds = ['one', 'two', 'three'].map((name) =>
+    step('rootfs', {
+      ...SHARED,
+      WORKDIR: join(scratch, name),
+      ...(name === 'three' ? { EXTRA_PKGS: 'tree' } : {}),
+    }),
+  )
+  await new Promise((resolve) => setTimeout(resolve, 1500))
+  t.strictSame(inStage('base').whole, [], 'nothing is there yet')
+  first.kill('SIGKILL')
+  await over
+  const told = await Promise.all(builds)
+  for (const { status, said } of told) t.equal(status, 0, said)
+  const making = ['one', 'two', 'three'].filter((name) =>
+    readFileSync(join(scratch, name, 'logs/rootfs-debian.log'), 'utf8').includes('--variant=required'),
+  )
+  t.equal(making.length, 1, "one of them makes the distro's own set, which the others wait for")
+  t.equal(inStage('base').whole.length, 2, "the distro's own set, and the one with another package")
+  for (const name of ['one', 'two']) {
+    const image = await makeAsync('image', { ...SHARED, WORKDIR: join(scratch, name) })
+    t.equal(image.status, 0, image.said)
+  }
+  t.ok(imageDigest(join(scratch, 'one')))
+  t.equal(imageDigest(join(scratch, 'one')), imageDigest(join(scratch, 'two')))
+  t.strictSame(inStage('base').begun, [], 'what the killed one left is gone')
+})
+
+t.test('two makes in one folder, each with an agent of its own, both end well', async (t) => {
+  const settings = { ...SHARED, WORKDIR: join(scratch, 'race') }
+  const agents = ['a', 'b'].map((name) => join(scratch, `agent-${name}`))
+  const alone: (string | undefined)[] = []
+  for (const agent of agents) {
+    writeFileSync(agent, `#!/bin/sh\n# ${agent}\n`, { mode: 0o755 })
+    const made = await makeAsync('image', { ...settings, AGENT_SOURCE_BIN: agent })
+    t.equal(made.status, 0, made.said)
+    alone.push(imageDigest(settings.WORKDIR))
+  }
+  t.not(alone[0], alone[1])
+  for (const laterMs of [0, 500]) {
+    const both = await Promise.all(
+      agents.map(async (agent, index) => {
+        await new Promise((resolve) => setTimeout(resolve, index * laterMs))
+        return makeAsync('image', { ...settings, AGENT_SOURCE_BIN: agent })
+      }),
+    )
+    for (const { status, said } of both) t.equal(status, 0, `${String(laterMs)} ms later: ${said}`)
+    t.ok(alone.includes(imageDigest(settings.WORKDIR)), 'the image is one of the two, and no mixture')
+    t.equal(imageDigest(settings.WORKDIR), sha256File(join(settings.WORKDIR, 'kata-containers.img')))
+  }
+  for (const [index, agent] of agents.entries()) {
+    t.equal((await makeAsync('image', { ...settings, AGENT_SOURCE_BIN: agent })).status, 0)
+    t.equal(imageDigest(settings.WORKDIR), alone[index], 'and whoever asks again gets what was asked for')
+  }
+})
+
+t.test('cache-clean waits for the builds that use the cache', async (t) => {
+  const workdir = join(scratch, 'cleaned')
+  const build = startStep('rootfs', { ...SHARED, WORKDIR: workdir, KEEP_PACKAGE_DB: 'no' })
+  const over = ended(build)
+  // From then on it holds the cache, which it unpacks the base tree from.
+  await until(
+    'the tree is begun',
+    () => existsSync(workdir) && readdirSync(workdir).some((name) => name.includes('.tmp-')),
+  )
+  const [cleaned, built] = await Promise.all([
+    makeAsync('cache-clean', { ...SHARED, WORKDIR: join(scratch, 'one'), KEEP: '0' }).then((result) => ({
+      ...result,
+      hasBuilt: existsSync(join(workdir, 'debian_rootfs')),
+    })),
+    over,
+  ])
+  t.equal(built.status, 0, built.said)
+  t.equal(cleaned.status, 0, cleaned.said)
+  t.ok(cleaned.hasBuilt, 'nothing is removed before the build is done')
+  t.strictSame(inStage('base').whole, [])
+  t.strictSame(inStage('provisioned').whole, [], 'and then all that it left is')
+  t.match((await step('rootfs', { ...SHARED, WORKDIR: workdir, KEEP_PACKAGE_DB: 'no' })).said, 'unchanged')
 })

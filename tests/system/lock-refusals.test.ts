@@ -20,7 +20,7 @@ import { sha256 } from '../../scripts/digest.ts'
 import type { Lock, LockedGuest } from '../../scripts/package-lock.ts'
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startDebian } from '../mirrors/archive.ts'
-import { makeAsync } from './user.ts'
+import { asNormalUser, makeAsync, step } from './user.ts'
 
 t.setTimeout(5 * 60 * 1000)
 
@@ -103,7 +103,7 @@ function edit(file: string, from: string | RegExp, to: string): void {
 async function refused(t: Test, name: string, settings: Variables, said: RegExp): Promise<void> {
   const WORKDIR = join(scratch, 'refused')
   rmSync(WORKDIR, { recursive: true, force: true })
-  const built = await makeAsync('rootfs', { OFFLINE: 'yes', ...settings, WORKDIR })
+  const built = await step('rootfs', { OFFLINE: 'yes', ...settings, WORKDIR })
   t.not(built.status, 0, name)
   t.match(built.said, said, name)
   t.equal(built.said.match(/ERROR/g)?.length, 1, `${name}: one error`)
@@ -297,4 +297,19 @@ t.test('make vendor mends what was changed, and removes what no lock names', asy
   t.equal(mended.status, 0, mended.said)
   const difference = 'diff --recursive --brief "$1" "$2"'
   execFileSync('bash', ['--norc', '-c', difference, 'bash', PLACES.VENDOR_DIR, settings['VENDOR_DIR'] ?? ''])
+})
+
+t.test('a normal user builds offline, in a namespace of the same kind', (t) => {
+  const home = join(scratch, 'home')
+  execFileSync('chmod', ['-R', 'a+rX', scratch, join(alpine.keyring, '..')])
+  const WORKDIR = join(home, 'w')
+  const run = asNormalUser(home, { ...GUESTS.alpine, ...PLACES, OFFLINE: 'yes', WORKDIR })
+  const log = join(home, 'strace.log')
+  // Without its filter of calls, which would take newuidmap its rights.
+  const built = run('rootfs', ['strace', '-f', '-qq', '-e', 'trace=unshare,socket', '-o', log])
+  t.equal(built.status, 0, built.said)
+  const calls = readFileSync(log, 'utf8')
+  t.match(calls, /unshare\(CLONE_NEWUSER\|CLONE_NEWNET\) = 0/)
+  t.notMatch(calls, /AF_INET/)
+  t.end()
 })

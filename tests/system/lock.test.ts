@@ -68,10 +68,14 @@ const COMMON = { SOURCE_DATE_EPOCH: '1795000000', REFRESH: 'always' }
 t.test('apt: a locked build gives the same bytes after the mirror moved on', async (t) => {
   const debian = await startDebian()
   t.teardown(() => debian.close())
+  debian.add({ name: 'hello-words', version: '1' })
+  debian.add({ name: 'hello', version: '1', depends: 'hello-words' })
   const lockFile = join(scratch, 'debian.lock')
   const settings = {
     ...COMMON,
     ...{ DISTRO: 'debian', REPO_URL: debian.url, REPO_KEYRING: debian.keyring, LOCK_FILE: lockFile },
+    // Over the tree of the distro's own set.
+    EXTRA_PKGS: 'hello',
   }
   const early = await makeAsync('rootfs', { ...settings, ...fresh() })
   t.match(early.said, /LOCK_FILE=.*debian.lock: no such file[^]*make lock/)
@@ -83,6 +87,8 @@ t.test('apt: a locked build gives the same bytes after the mirror moved on', asy
   const text = readFileSync(lockFile, 'utf8')
   const before = (JSON.parse(text) as Lock).guests[0]
   t.equal(before?.indexes.length, 2, 'both suites')
+  const extra = before?.packages.filter(({ layer }) => layer === 'extra').map(({ name }) => name)
+  t.strictSame(extra, ['hello', 'hello-words'])
   t.equal(before?.indexes[0]?.signers.length, 1)
   for (const { name, url, sizeBytes, sha256 } of before?.packages ?? []) {
     t.ok(url.startsWith(debian.url) && sizeBytes > 0 && /^[0-9a-f]{64}$/.test(sha256), name)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
@@ -45,8 +45,11 @@ t.setTimeout(10 * MINUTE_MS)
 
 const mirror = await startMirror()
 const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
+/** Trees to compare; in memory, for five of them take a disk a minute to write and to remove. */
+const TREES = join(scratch, 'trees')
 t.teardown(async () => {
   await mirror.close()
+  if (existsSync(TREES)) spawnSync('umount', [TREES])
   rmSync(scratch, { recursive: true, force: true })
 })
 
@@ -67,13 +70,16 @@ const KEYRING = join(scratch, 'keyring.gpg')
 t.before(() => {
   cpSync(join(PROJECT, 'rootfs-builder', debian.keyring), KEYRING)
   chmodSync(scratch, 0o755)
+  mkdirSync(TREES)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=0755', 'osbuilder-test', TREES])
 })
 
+const UNPACK = 'tar --extract --numeric-owner --preserve-permissions --xattrs --xattrs-include=*'
+
 function unpack(tarFile: string, name: string): Promise<Tree> {
-  const folder = join(scratch, name)
+  const folder = join(TREES, name)
   mkdirSync(folder)
-  const flags = ['--numeric-owner', '--preserve-permissions', '--xattrs', '--xattrs-include=*']
-  execFileSync('tar', ['--extract', '--file', tarFile, '--directory', folder, ...flags])
+  execFileSync('bash', ['--norc', '-euc', `${UNPACK} --file "$1" --directory "$2"`, 'bash', tarFile, folder])
   return readWhole(folder)
 }
 
@@ -104,17 +110,19 @@ function clock(): string {
 /** What mmdebstrap alone makes of packages. It works in memory, for dpkg waits for the disk after every file. */
 async function plain(name: string, packages: readonly string[]): Promise<Tree> {
   const suites = ['bookworm', 'bookworm-updates'].map((suite) => `deb ${mirror.url} ${suite} main`)
-  const tarFile = join(scratch, `${name}.tar`)
+  const folder = join(TREES, name)
+  mkdirSync(folder)
   const script = [
     'mount -t tmpfs -o mode=0755 plain /mnt',
-    'tar="$1"; shift',
-    'TMPDIR=/mnt mmdebstrap --quiet --mode=root --format=tar --variant=required "$@" > "$tar"',
+    'folder="$1"; shift',
+    'TMPDIR=/mnt mmdebstrap --quiet --mode=root --format=tar --variant=required "$@" |',
+    `  ${UNPACK} --directory "$folder"`,
   ].join('\n')
   const { status, said } = await ended(
     spawn(
       'unshare',
       [
-        ['--mount', '--', 'bash', '--norc', '-euc', script, 'bash', tarFile],
+        ['--mount', '--', 'bash', '--norc', '-euo', 'pipefail', '-c', script, 'bash', folder],
         [`--keyring=${KEYRING}`, `--include=${packages.join(',')}`],
         ['bookworm', '-', ...suites],
       ].flat(),
@@ -125,7 +133,7 @@ async function plain(name: string, packages: readonly string[]): Promise<Tree> {
     ),
   )
   if (status !== 0) throw new Error(said)
-  return unpack(tarFile, name)
+  return readWhole(folder)
 }
 
 const OPTIONS: Allowed = {
@@ -211,7 +219,7 @@ function programsDiverted(root: string, path: string): string[] {
 }
 
 t.test('every kind of difference is seen, and a rule that explains none is told', async (t) => {
-  const [left, right] = ['left', 'right'].map((name) => join(scratch, name)) as [string, string]
+  const [left, right] = ['left', 'right'].map((name) => join(TREES, name)) as [string, string]
   const changes: Readonly<Record<string, (file: string) => void>> = {
     type: (file) => [rmSync(file), mkdirSync(file)],
     mode: (file) => chmodSync(file, 0o4644),

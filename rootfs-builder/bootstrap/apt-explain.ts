@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+import { readFileSync } from 'node:fs'
+
+import { indexTextFile } from '../../scripts/apt-index.ts'
+import { fetchPackageLists, fieldOf, readPackageList } from '../../scripts/apt-lists.ts'
+import { BuildError } from '../../scripts/errors.ts'
+import type { ErrorCode } from '../../scripts/errors.ts'
+import { hostArch } from '../../scripts/settings.ts'
+import type { AptPlan } from './apt.ts'
+import { nearNames } from './near-names.ts'
+import { cannotRun } from './workplace.ts'
+
+/** What a failure is called, by what apt and dpkg said. The first that fits is the cause of the rest. */
+const FAILURES: readonly {
+  readonly said: RegExp
+  readonly code: ErrorCode
+  readonly message: string
+  readonly hint: string
+}[] = [
+  {
+    said: /Hash Sum mismatch|GPG error|is not signed|InRelease.*invalid|File has unexpected size/,
+    code: 'E_SIGNATURE',
+    message: 'the mirror served a package or index that is not the signed one',
+    hint: 'try again later or use another mirror with REPO_URL',
+  },
+  {
+    said: /held broken packages|unmet dependencies/,
+    code: 'E_INPUT',
+    message: 'the packages do not fit together',
+    hint: 'check EXTRA_PKGS, OS_VERSION and REPO_COMPONENTS',
+  },
+  {
+    said: /Unable to fetch|Failed to fetch|Could not connect|Connection failed/,
+    code: 'E_NETWORK',
+    message: 'packages cannot be downloaded',
+    hint: 'check the network, REPO_URL and http_proxy, then run the same command again',
+  },
+]
+
+/** Lines of the log that tell a cause, not its consequences. */
+const TELLING =
+  /^(E: (?!setup failed|mmdebstrap failed)|Err:|dpkg: error| \S+ : (Pre)?(Depends|Conflicts|Breaks):)|Hash Sum mismatch/
+
+/** Name what went wrong in the words of the user's settings. */
+export async function explainApt(error: unknown, plan: AptPlan, logFile: string): Promise<unknown> {
+  if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') return error
+  const log = readFileSync(logFile, 'utf8')
+  const telling = [...new Set(log.split('\n').filter((line) => TELLING.test(line)))].map((line) =>
+    line.slice(0, 200),
+  )
+  const because = telling.length === 0 ? error.because : [...telling.slice(-6), `full log: ${logFile}`]
+  const missing = [
+    ...log.matchAll(/Unable to locate package (\S+)|Package '?([^\s']+)'? has no installation candidate/g),
+  ]
+  if (missing.length > 0) {
+    const names = [...new Set(missing.map((match) => String(match[1] ?? match[2])))]
+    const known = await knownNames(plan)
+    const near = names.flatMap((name) => nearNames(name, known))
+    return new BuildError('E_INPUT', `no package ${names.join(', ')} in ${plan.suite}`, {
+      because: near.length === 0 ? because : [`near names: ${near.join(', ')}`],
+      hint: 'check EXTRA_PKGS, OS_VERSION and REPO_COMPONENTS',
+      cause: error,
+    })
+  }
+  if (plan.arch !== hostArch() && /Exec format error|arch-test|can neither be executed/.test(log)) {
+    return cannotRun(plan.arch, because, error)
+  }
+  const failure = FAILURES.find(({ said }) => said.test(log))
+  if (failure === undefined) return error
+  return new BuildError(failure.code, failure.message, { because, hint: failure.hint, cause: error })
+}
+
+/** Names of all packages in the archive; none where its lists cannot be had, for a hint is all they are for. */
+async function knownNames({ index, cacheDir, ...of }: AptPlan): Promise<string[]> {
+  if (of.locked !== undefined) return of.locked.packages.map(({ name }) => name)
+  try {
+    const names = index.suites.map(async (suite) => {
+      const text = readFileSync(indexTextFile(cacheDir, suite.sha256), 'utf8')
+      const lists = await fetchPackageLists(suite, text, { ...of, cacheDir })
+      const paragraphs = await Promise.all(lists.map(({ file }) => readPackageList(file)))
+      return paragraphs.flat().map((paragraph) => fieldOf(paragraph, 'Package'))
+    })
+    return (await Promise.all(names)).flat()
+  } catch (error) {
+    if (error instanceof BuildError) return []
+    throw error
+  }
+}
