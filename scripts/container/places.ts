@@ -161,9 +161,10 @@ export function environmentOf(
     .map(([name]): [string, string] => [name, settings[name] as string])
   return {
     ...Object.fromEntries([...given, ...places]),
-    // Their usual names are looked for where the step was started.
-    ...(existsSync(settings.LOCK_FILE) ? { LOCK_FILE: settings.LOCK_FILE } : {}),
-    VENDOR_DIR: settings.VENDOR_DIR,
+    // A lock that was named must be there; one that was not need not.
+    ...(existsSync(settings.LOCK_FILE) || givenSettings()['LOCK_FILE'] !== undefined
+      ? {}
+      : { LOCK_FILE: '/dev/null' }),
     ...(epochSeconds === undefined ? {} : { SOURCE_DATE_EPOCH: String(epochSeconds) }),
     // What is the host to the caller is not to an engine on another machine.
     ...(settings.ARCH === 'host' && machine !== hostArch() ? { ARCH: hostArch() } : {}),
