@@ -31,6 +31,9 @@ export function forgetHost({ guest, base }: ProvisionContext): void {
   if (base === undefined) return
   for (const path of LEFT_BY_BOOTSTRAP) remove(guest, path)
   for (const name of ACCOUNT_BACKUPS) remove(guest, `etc/${name}`)
+  // Made when sshd was installed: all guests would have the same, and whoever has one image knows them.
+  for (const name of list(guest, 'etc/ssh').filter((key) => /^ssh_host_.*key(\.pub)?$/.test(key)))
+    remove(guest, `etc/ssh/${name}`)
   for (const folder of [
     'var/cache/apt',
     'var/cache/debconf',

@@ -5,7 +5,14 @@ import { forgetHost } from '../../../rootfs-builder/provision/forget-host.ts'
 import { contextOf, foreignContextOf, textOf } from './context.ts'
 
 const tree = {
-  etc: { hostname: 'builder', 'passwd-': 'x', passwd: 'kept', 'machine-id': '123', apt: {} },
+  etc: {
+    hostname: 'builder',
+    'passwd-': 'x',
+    passwd: 'kept',
+    'machine-id': '123',
+    apt: {},
+    ssh: { ssh_host_rsa_key: 'x', 'ssh_host_rsa_key.pub': 'x', ssh_config: 'kept' },
+  },
   var: {
     log: { 'dpkg.log': 'x', apt: { 'term.log': 'x', 'eipp.log.xz': 'x' }, journal: {} },
     cache: { apt: { 'pkgcache.bin': 'x' } },
@@ -18,6 +25,8 @@ const LEFT = [
   'var/log/apt/term.log',
   'var/cache/apt/pkgcache.bin',
   'tmp/left',
+  'etc/ssh/ssh_host_rsa_key',
+  'etc/ssh/ssh_host_rsa_key.pub',
 ]
 
 t.test('the name of the host, logs, caches and backups are gone', async (t) => {
@@ -27,6 +36,7 @@ t.test('the name of the host, logs, caches and backups are gone', async (t) => {
   t.equal(textOf(context, 'etc/hostname'), 'localhost\n')
   t.equal(textOf(context, 'etc/machine-id'), '')
   t.equal(textOf(context, 'etc/passwd'), 'kept')
+  t.equal(textOf(context, 'etc/ssh/ssh_config'), 'kept')
   t.equal(textOf(context, 'etc/apt/sources.list'), 'deb http://mirror bookworm main\n')
 })
 
