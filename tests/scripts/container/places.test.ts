@@ -118,7 +118,8 @@ t.test('a container is told every setting, with paths of the host, and to use no
     BUILDER: '',
   })
   t.notOk('PATH' in environment || 'SOMETHING' in environment)
-  t.equal(environment['LOCK_FILE'], join(process.cwd(), 'osbuilder.lock'), 'a default that is relative')
+  t.equal(environment['VENDOR_DIR'], join(process.cwd(), 'vendor'), 'a default that is relative')
+  t.equal(environment['LOCK_FILE'], '/dev/null', 'a lock that is not there, and that nobody named')
   t.notOk('ARCH' in environment, 'which is the same there')
   const other = hostArch() === 's390x' ? 'x86_64' : 's390x'
   t.equal(environmentOf(settings, other, 7)['ARCH'], hostArch(), 'and told where it is not')
