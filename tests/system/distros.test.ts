@@ -32,6 +32,8 @@ const UBUNTU = { ...COMMON, DISTRO: 'ubuntu', REPO_URL: ubuntu.url, REPO_KEYRING
 
 for (const [agentInit, pid1, kind] of [
   ['no', 'systemd', 'image'],
+  ['no', 'systemd', 'initrd'],
+  ['yes', 'agent', 'image'],
   ['yes', 'agent', 'initrd'],
 ] as const) {
   t.test(`ubuntu: the ${kind} comes up with ${pid1} as PID 1`, async (t) => {

@@ -36,9 +36,13 @@ const SETTINGS = {
 
 for (const [distro, agentInit, kind, said] of [
   ['centos', 'no', 'image', /ID="centos"[^]*\(systemd\)/],
+  ['centos', 'no', 'initrd', /ID="centos"[^]*\(systemd\)/],
+  ['centos', 'yes', 'image', /ID="centos"[^]*\(agent\)/],
   ['centos', 'yes', 'initrd', /ID="centos"[^]*\(agent\)/],
+  ['clearlinux', 'no', 'image', /ID=clear-linux-os[^]*\(systemd\)/],
   ['clearlinux', 'no', 'initrd', /ID=clear-linux-os[^]*\(systemd\)/],
   ['clearlinux', 'yes', 'image', /ID=clear-linux-os[^]*\(agent\)/],
+  ['clearlinux', 'yes', 'initrd', /ID=clear-linux-os[^]*\(agent\)/],
 ] as const) {
   t.test(`${distro}: the ${kind} comes up, AGENT_INIT=${agentInit}`, async (t) => {
     const settings = { ...SETTINGS[distro], AGENT_INIT: agentInit }
