@@ -18,8 +18,7 @@ export const photon = {
     },
   ],
   rpmDatabase: 'usr/lib/sysimage/rpm',
-  // No key whose origin could be checked: REPO_KEYRING names the user's.
-  keyring: '',
+  keyring: 'photon/keys',
   arches: { x86_64: 'x86_64', aarch64: 'aarch64' },
   initModes: ['systemd', 'agent'],
   packages: [

@@ -58,8 +58,10 @@ t.test('settings of dnf are refused where nothing would heed them', async (t) =>
   t.match(problems({ DISTRO_REPO: 'yes' }), ['DISTRO_REPO=yes: is for distros with dnf; debian has apt'])
   t.match(problems({ SELINUX: 'yes' }), [/^SELINUX=yes: debian has no policy .*DISTRO=centos/])
   t.match(problems({ DISTRO: 'centos', SELINUX: 'yes', AGENT_INIT: 'yes' }), [/type AGENT_INIT=no/])
-  t.match(problems({ DISTRO: 'photon', ARCH: 'x86_64' }), [/^REPO_KEYRING=: there is no key of photon/])
-  t.strictSame(problems({ DISTRO: 'photon', ARCH: 'x86_64', DISTRO_REPO: 'yes' }), [])
+  t.match(problems({ DISTRO: 'clearlinux', ARCH: 'x86_64' }), [
+    /^REPO_KEYRING=: there is no key of clearlinux/,
+  ])
+  t.strictSame(problems({ DISTRO: 'clearlinux', ARCH: 'x86_64', DISTRO_REPO: 'yes' }), [])
 })
 
 t.test('no release given is the default one, no architecture the host', async (t) => {
