@@ -153,7 +153,7 @@ cache-clean: $(COMPILED) ## Remove from the cache what was not used for longest,
 ##@ Tests
 .PHONY: test test-image-only test-initrd-only test-kernel test-long check lint bench
 test: lint ## Run all tests: checks, unit tests, builds and boots
-	@$(RUN)/tests/run.js unit build boot kernel
+	@$(RUN)/tests/run.js unit build kernel
 
 test-image-only: $(COMPILED) ## Build and boot the disk images only
 	@$(RUN)/tests/run.js boot-image
