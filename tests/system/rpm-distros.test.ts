@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -9,7 +9,7 @@ import t from 'tap'
 import { CENTOS, CLEARLINUX } from '../mirrors/rpm-distros.ts'
 import { startRpmMirror } from '../mirrors/rpm.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
-import { BOOT_WORKDIR, PROJECT, ended, makeAsync } from './user.ts'
+import { BOOT_WORKDIR, makeAsync } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(30 * 60 * 1000)
@@ -166,25 +166,11 @@ t.test(
     }
     // The host's /etc stays as it is: another layer is mounted over it, for this build alone.
     mkdirSync(join(folder, 'yum.repos.d'))
-    const words = Object.entries(settings).map(([name, value]) => `${name}=${value}`)
-    const build = (): Promise<Ended> =>
-      ended(
-        spawn(
-          'unshare',
-          [
-            ...[
-              '--mount',
-              '--',
-              'bash',
-              '--norc',
-              '-euc',
-              'mount -t overlay overlay -o "lowerdir=$1:/etc" /etc; shift; exec "$@"',
-            ],
-            ...['bash', folder, 'make', ...words, 'rootfs'],
-          ],
-          { cwd: PROJECT, stdio: ['ignore', 'pipe', 'pipe'] },
-        ),
-      )
+    const within = [
+      ...['unshare', '--mount', '--', 'bash', '--norc', '-euc'],
+      ...['mount -t overlay overlay -o "lowerdir=$1:/etc" /etc; shift; exec "$@"', 'bash', folder],
+    ]
+    const build = (): Promise<Ended> => makeAsync('rootfs', settings, within)
     writeFileSync(join(folder, 'yum.repos.d/test.repo'), repository(centos.otherKeyring))
     const refused = await build()
     t.match(refused.said, "a package or index is not signed by the repository's key")
