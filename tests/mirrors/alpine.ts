@@ -10,6 +10,8 @@ import { gzipSync } from 'node:zlib'
 import { pack } from 'tar-stream'
 import type { Pack } from 'tar-stream'
 
+import { ARCHES } from '../../scripts/arch.ts'
+import type { ArchName } from '../../scripts/arch.ts'
 import { downloadDebs } from './debs.ts'
 import { serve } from './server.ts'
 import type { Mirror } from './server.ts'
@@ -274,8 +276,8 @@ export async function startRepository(
 const OS_RELEASE = 'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.22.0\nPRETTY_NAME="Alpine Linux v3.22"\n'
 
 /** A small Alpine that boots: a static busybox of Debian's in packages like Alpine's own. */
-export async function smallAlpine(): Promise<MadePackage[]> {
-  const busybox = await debianBusybox()
+export async function smallAlpine(arch: ArchName = 'x86_64'): Promise<MadePackage[]> {
+  const busybox = await debianBusybox(ARCHES[arch].debian)
   const folders = [
     'bin',
     'dev',
@@ -374,10 +376,10 @@ export async function smallAlpine(): Promise<MadePackage[]> {
   ]
 }
 
-async function debianBusybox(): Promise<Buffer> {
+async function debianBusybox(debianArch: string): Promise<Buffer> {
   const folder = mkdtempSync(join(tmpdir(), 'osbuilder-busybox-'))
   try {
-    await downloadDebs(folder, join(folder, 'pool'), ['busybox-static'])
+    await downloadDebs(folder, join(folder, 'pool'), ['busybox-static'], debianArch)
     const deb = readdirSync(join(folder, 'pool')).find((name) => name.startsWith('busybox-static_')) ?? ''
     execFileSync('dpkg-deb', ['--extract', join(folder, 'pool', deb), join(folder, 'tree')])
     return readFileSync(join(folder, 'tree/bin/busybox'))

@@ -14,7 +14,12 @@ const KEYRING = join(import.meta.dirname, '../../../rootfs-builder/debian/keys/d
  * @param folder for apt's own files
  * @param pool gets the packages
  */
-export async function downloadDebs(folder: string, pool: string, wanted: readonly string[]): Promise<void> {
+export async function downloadDebs(
+  folder: string,
+  pool: string,
+  wanted: readonly string[],
+  arch: string = 'amd64',
+): Promise<void> {
   mkdirSync(pool, { recursive: true })
   const mirror = await startMirror()
   const apt = join(folder, 'apt')
@@ -24,7 +29,7 @@ export async function downloadDebs(folder: string, pool: string, wanted: readonl
   writeFileSync(join(apt, 'status'), '')
   writeFileSync(
     join(apt, 'etc/sources.list'),
-    `deb [signed-by=${KEYRING} arch=amd64] ${mirror.url} bookworm main\n`,
+    `deb [signed-by=${KEYRING} arch=${arch}] ${mirror.url} bookworm main\n`,
   )
   const options = Object.entries({
     Dir: apt,
@@ -33,8 +38,8 @@ export async function downloadDebs(folder: string, pool: string, wanted: readonl
     'Dir::State::lists': join(apt, 'lists'),
     'Dir::State::status': join(apt, 'status'),
     'Dir::Cache': join(apt, 'cache'),
-    'APT::Architecture': 'amd64',
-    'APT::Architectures': 'amd64',
+    'APT::Architecture': arch,
+    'APT::Architectures': arch,
     'APT::Install-Recommends': 'false',
     'APT::Sandbox::User': 'root',
     'Acquire::Languages': 'none',

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawn } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -105,6 +114,39 @@ for (const kind of ['image', 'initrd'] as const) {
     t.match(booted.said, 'BusyBox v1.')
   })
 }
+
+t.test('alpine: a guest of another architecture runs its scripts through qemu-user', async (t) => {
+  await alpine.publish(await smallAlpine('aarch64'), { arch: 'aarch64' })
+  const workdir = join(WORKDIR, '..', 'test-foreign-alpine')
+  t.teardown(() => {
+    rmSync(workdir, { recursive: true, force: true })
+  })
+  const built = await makeAsync('initrd', { ...ALPINE, ARCH: 'aarch64', WORKDIR: workdir })
+  t.equal(built.status, 0, built.said)
+  const rootfs = join(workdir, 'alpine_rootfs')
+  t.equal(readFileSync(join(rootfs, 'etc/apk/arch'), 'utf8'), 'aarch64\n')
+  t.equal(statSync(join(rootfs, 'etc/shadow')).gid, 42, 'the script was run')
+  t.ok(existsSync(join(rootfs, 'bin/ls')), 'busybox of aarch64 installed its links')
+})
+
+t.test('alpine: where no package has a script, no program of the guest is run', async (t) => {
+  // Neither busybox nor an agent of these architectures is there, so nothing of them could be run.
+  const plain = SMALL.map(({ scripts: _, triggers: __, ...made }) => made)
+  const workdir = join(WORKDIR, '..', 'test-foreign-alpine')
+  const agent = join(mkdtempSync(join(tmpdir(), 'osbuilder-test-')), 'agent')
+  writeFileSync(agent, '#!/bin/sh\n', { mode: 0o755 })
+  t.teardown(() => {
+    for (const path of [workdir, join(agent, '..')]) rmSync(path, { recursive: true, force: true })
+  })
+  for (const arch of ['ppc64le', 's390x']) {
+    await alpine.publish(plain, { arch })
+    const settings = { ...ALPINE, ARCH: arch, WORKDIR: workdir, AGENT_SOURCE_BIN: agent }
+    const built = await makeAsync('rootfs', settings)
+    t.equal(built.status, 0, built.said)
+    const installed = readFileSync(join(workdir, 'alpine_rootfs/lib/apk/db/installed'), 'utf8')
+    t.match(installed, `\nA:${arch}\n`)
+  }
+})
 
 t.test('alpine: the database is the one that apk reads', (t) => {
   const db = join(WORKDIR, 'alpine_rootfs/lib/apk/db')
