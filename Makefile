@@ -15,7 +15,7 @@ WORKDIR ?= workdir
 ROOTFS_BUILD_DEST ?= $(WORKDIR)
 IMAGES_BUILD_DEST ?= $(WORKDIR)
 # The one clock of everything made. Unit: seconds since 1970.
-SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory=$(CURDIR) log -1 --format=%ct 2>/dev/null)
+SOURCE_DATE_EPOCH ?= $(shell git -c safe.directory="$$PWD" log -1 --format=%ct 2>/dev/null)
 BUILD_METHOD ?= distro
 TARGET ?= image
 export DISTRO WORKDIR ROOTFS_BUILD_DEST IMAGES_BUILD_DEST SOURCE_DATE_EPOCH BUILD_METHOD

@@ -41,11 +41,11 @@ export async function resolveApt(
   try {
     const lists = await Promise.all(plan.index.suites.map((suite) => haveLists(suite, request, plan)))
     const listed = await listedPackages(lists)
-    const configFile = await privateApt(plan, lists, folder, options.logFile)
+    await privateApt(plan, lists, folder, options.logFile)
     const status = new Map<string, Listed>()
     const choose = async (words: readonly string[]): Promise<Chosen> => {
       writeFileSync(join(folder, 'status'), statusText(status))
-      const chosen = await simulate(words, { plan, configFile, logFile: options.logFile })
+      const chosen = await simulate(words, { plan, folder, logFile: options.logFile })
       for (const key of chosen) {
         const found = listed.get(key)
         if (found === undefined) throw new TypeError(`apt chose ${key}, which is in no list`)
@@ -88,13 +88,20 @@ async function listedPackages(suites: readonly SuiteLists[]): Promise<ReadonlyMa
   return listed
 }
 
-/** Configuration of an apt that knows nothing of this host, with its lists read. Returns the file. */
+const CONFIG = 'apt.conf'
+
+/** apt is told no path: its configuration cannot hold one with a quote. */
+function inFolder(folder: string): { readonly cwd: string; readonly env: { readonly APT_CONFIG: string } } {
+  return { cwd: folder, env: { APT_CONFIG: CONFIG } }
+}
+
+/** Configure an apt that knows nothing of this host, and have it read its lists. */
 async function privateApt(
   plan: AptPlan,
   suites: readonly SuiteLists[],
   folder: string,
   logFile: string,
-): Promise<string> {
+): Promise<void> {
   for (const place of ['etc', 'lists/partial', 'cache/archives/partial']) {
     mkdirSync(join(folder, place), { recursive: true })
   }
@@ -114,12 +121,12 @@ async function privateApt(
   writeFileSync(join(folder, 'status'), '')
   const config = Object.entries({
     // Read before all else: this host's own apt.conf.d is not below it.
-    Dir: folder,
-    'Dir::Etc': join(folder, 'etc'),
-    'Dir::State': folder,
-    'Dir::State::lists': join(folder, 'lists'),
-    'Dir::State::status': join(folder, 'status'),
-    'Dir::Cache': join(folder, 'cache'),
+    Dir: './',
+    'Dir::Etc': './etc',
+    'Dir::State': './',
+    'Dir::State::lists': './lists',
+    'Dir::State::status': './status',
+    'Dir::Cache': './cache',
     'APT::Architecture': plan.debianArch,
     'APT::Architectures': plan.debianArch,
     'APT::Install-Recommends': 'false',
@@ -131,23 +138,21 @@ async function privateApt(
     // Age was judged when the index was read.
     'Acquire::Check-Valid-Until': 'false',
   }).map(([name, value]) => `${name} "${value}";\n`)
-  const configFile = join(folder, 'apt.conf')
-  writeFileSync(configFile, config.join(''))
-  await run(['apt-get', 'update', '--error-on=any'], { logFile, env: { APT_CONFIG: configFile } })
-  return configFile
+  writeFileSync(join(folder, CONFIG), config.join(''))
+  await run(['apt-get', 'update', '--error-on=any'], { logFile, ...inFolder(folder) })
 }
 
 async function simulate(
   words: readonly string[],
-  of: { readonly plan: AptPlan; readonly configFile: string; readonly logFile: string },
+  of: { readonly plan: AptPlan; readonly folder: string; readonly logFile: string },
 ): Promise<Chosen> {
-  const { plan, configFile, logFile } = of
+  const { plan, folder, logFile } = of
   const chosen: string[] = []
   const removed: string[] = []
   try {
     await run(['apt-get', '--simulate', '--yes', 'install', ...words], {
       logFile,
-      env: { APT_CONFIG: configFile },
+      ...inFolder(folder),
       onLine: (line) => {
         const [, name, version, arch] =
           /^Inst (\S+?)(?::\S+)? (?:\[\S+\] )?\((\S+) .*\[(\S+)\]\)/.exec(line) ?? []

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 
 import type { ArchName } from '../../../scripts/arch.ts'
 
@@ -72,7 +73,8 @@ export function dnfConfig({ repositories, keys }: DnfSource): string {
       section(id, {
         name: id,
         baseurl: url,
-        gpgkey: keys.map((file) => `file://${file}`).join(' '),
+        // A space or a comma would begin another one.
+        gpgkey: keys.map((file) => pathToFileURL(file).href.replaceAll(',', '%2C')).join(' '),
         // With a signed index the digests in it prove the packages.
         gpgcheck: signs === 'index' ? 0 : 1,
         repo_gpgcheck: signs === 'packages' || isPrivate === true ? 0 : 1,
