@@ -157,17 +157,17 @@ function causeOfText(a: string, b: string, around: Surroundings): string {
     reasons.push('it names a folder of the build (working directory or HOME)')
   const times = (text: string): number[] =>
     [...text.matchAll(/\b1[0-9]{9}\b/g)].map((match) => Number(match[0]))
-  const dates = /\b(20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]* )/
+  const dates = /\b(?:20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]* +[^\n\0]{0,20})/
   if (
     times(a).some((time) => isWithin(time, around.firstSpan)) ||
     times(b).some((time) => isWithin(time, around.secondSpan))
   )
     reasons.push('it holds the time of the build')
-  else if (dates.test(a) && dates.test(b) && reasons.length === 0)
+  else if (reasons.length === 0 && isOther(a, b, dates))
     reasons.push('it holds a date: the clock or the time zone of the build')
   if (reasons.length > 0) return reasons.join(', and ')
   const uuid = /[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}/i
-  if (uuid.test(a) && uuid.test(b)) return 'it holds a UUID or another random number'
+  if (isOther(a, b, uuid)) return 'it holds a UUID or another random number'
   const sorted = (text: string): string =>
     text
       .split(/[\n ,:]+/)
@@ -178,11 +178,25 @@ function causeOfText(a: string, b: string, around: Surroundings): string {
   return ''
 }
 
+/** True when both have what matches, and not the same. */
+function isOther(a: string, b: string, pattern: RegExp): boolean {
+  const all = new RegExp(pattern.source, `${pattern.flags}g`)
+  const [one, other] = [a, b].map((text) => [...text.matchAll(all)].map(([match]) => match))
+  return (
+    one !== undefined &&
+    other !== undefined &&
+    one.length > 0 &&
+    other.length > 0 &&
+    one.join() !== other.join()
+  )
+}
+
 /** How much around the first differing byte is looked at. Unit: bytes. */
 const BEFORE = 128
 const AFTER = 256
 
-function explainContent(path: string, read: ReadBoth, around: Surroundings): Difference {
+/** Tell how the content of a file differs, and the likely cause. */
+export function explainContent(path: string, read: ReadBoth, around: Surroundings): Difference {
   const [a, b] = read(path)
   if (a === undefined || b === undefined) {
     return {
