@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { firstDifference } from './explain.ts'
 
 /** A section of an ELF file. */
 interface Section {
@@ -62,15 +63,21 @@ export function placeInElf(file: Buffer, offset: number, addresses: string): str
   return `${named}, at ${nearest.name}+0x${(address - nearest.address).toString(16)}`
 }
 
-/** Names of the sections whose content differs, in the order of the first file. */
-export function differingSections(first: Buffer, second: Buffer): string[] {
+/** A section that differs, with the offset in the first file of its first byte that does. */
+export interface DifferingSection {
+  readonly name: string
+  readonly offset: number
+}
+
+/** Sections whose content differs, in the order of the first file; none where the files are no ELF files. */
+export function differingSections(first: Buffer, second: Buffer): DifferingSection[] {
   const others = new Map(sectionsOf(second).map((one) => [one.name, one]))
   const content = (file: Buffer, { offset, sizeBytes }: Section): Buffer =>
     file.subarray(offset, offset + sizeBytes)
-  return sectionsOf(first)
-    .filter((one) => {
-      const other = others.get(one.name)
-      return other === undefined || !content(first, one).equals(content(second, other))
-    })
-    .map(({ name }) => name)
+  return sectionsOf(first).flatMap((one) => {
+    const other = others.get(one.name)
+    if (other === undefined) return [{ name: one.name, offset: one.offset }]
+    const [a, b] = [content(first, one), content(second, other)]
+    return a.equals(b) ? [] : [{ name: one.name, offset: one.offset + firstDifference(a, b) }]
+  })
 }

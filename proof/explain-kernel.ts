@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { differingSections, placeInElf } from './elf-places.ts'
-import { explainContent, firstDifference } from './explain.ts'
+import { explainContent, firstDifference, shownAt } from './explain.ts'
 import type { Difference, Surroundings } from './explain.ts'
 
 /** A published file of a kernel, as both builds have it. */
@@ -98,17 +98,36 @@ function explainPlain(
   const told = banners(file)
   if (told.length > 0) return told
   const { first, second } = file
-  const difference = explainContent(file.path, () => [first, second], around)
-  const place = placeInElf(first, firstDifference(first, second), addresses)
   const sections = differingSections(first, second)
-  const where = [place, sections.length > 1 ? `other sections too: ${sections.slice(0, 8).join(' ')}` : '']
+  // Notes hold a digest of all the rest, and the header its size.
+  const where = sections.find(({ name }) => !name.startsWith('.note'))
+  const named = whereNamed(first, around.firstPaths)
+  const at = named ?? where?.offset ?? firstDifference(first, second)
+  const difference = explainContent(file.path, () => [first, second], around, at)
+  const place = placeInElf(first, at, addresses)
+  const names = sections.map(({ name }) => name)
   return [
     {
       ...difference,
-      field: [difference.field, ...where].filter((words) => words !== '').join('; '),
+      field: [
+        difference.field,
+        ...(place === '' ? [] : [place]),
+        ...(names.length < 2 ? [] : [`sections that differ: ${names.slice(0, 12).join(' ')}`]),
+      ].join('; '),
+      // The same place of the other file holds something else, when the files have another layout.
+      ...(named === undefined
+        ? {}
+        : { second: shownAt(second, whereNamed(second, around.secondPaths) ?? at) }),
       ...(isConfigured ? { cause: 'its configuration differs: see there' } : {}),
     },
   ]
+}
+
+/** Offset of the first of these paths that a file holds; undefined when it holds none. */
+function whereNamed(file: Buffer, paths: readonly string[]): number | undefined {
+  const found = paths.filter((path) => path.length > 1).map((path) => file.indexOf(path))
+  const [first] = found.filter((at) => at >= 0).sort((a, b) => a - b)
+  return first
 }
 
 /** `Linux version <release> (<user>@<host>) (<compiler>, <linker>) #<number> <flags and time>` */

@@ -195,8 +195,17 @@ function isOther(a: string, b: string, pattern: RegExp): boolean {
 const BEFORE = 128
 const AFTER = 256
 
-/** Tell how the content of a file differs, and the likely cause. */
-export function explainContent(path: string, read: ReadBoth, around: Surroundings): Difference {
+/**
+ * Tell how the content of a file differs, and the likely cause.
+ *
+ * @param place offset to look at instead of the first byte that differs
+ */
+export function explainContent(
+  path: string,
+  read: ReadBoth,
+  around: Surroundings,
+  place?: number,
+): Difference {
   const [a, b] = read(path)
   if (a === undefined || b === undefined) {
     return {
@@ -207,24 +216,26 @@ export function explainContent(path: string, read: ReadBoth, around: Surrounding
       cause: 'it could not be read again',
     }
   }
-  const at = firstDifference(a, b)
+  const at = place ?? firstDifference(a, b)
   const part = (bytes: Buffer): string =>
     bytes.subarray(Math.max(0, at - BEFORE), at + AFTER).toString('latin1')
-  const shown = (bytes: Buffer): string => {
-    const text = bytes
-      .subarray(Math.max(0, at - 8), at + 32)
-      .toString('latin1')
-      .replace(/[^\x20-\x7e]/g, '.')
-    return `${String(bytes.length)} bytes, at ${String(at)}: "${text}"`
-  }
   return {
     path,
     field: `content at offset ${String(at)}`,
-    first: shown(a),
-    second: shown(b),
+    first: shownAt(a, at),
+    second: shownAt(b, at),
     cause:
       causeOfBytes(a, b, at, around) || causeOfText(part(a), part(b), around) || causeOfWhole(a, b, around),
   }
+}
+
+/** A few bytes of a file, as text. */
+export function shownAt(bytes: Buffer, at: number): string {
+  const text = bytes
+    .subarray(Math.max(0, at - 8), at + 32)
+    .toString('latin1')
+    .replace(/[^\x20-\x7e]/g, '.')
+  return `${String(bytes.length)} bytes, at ${String(at)}: "${text}"`
 }
 
 /** Offset of the first byte that differs; the shorter length when one begins with the other. */
