@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync, readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 
 import type { ArchName } from './arch.ts'
 import { readManifest } from './manifest.ts'
@@ -42,6 +42,8 @@ export function configOf(kernelFile: string): string | undefined {
   const candidates = [
     ...(typeof release === 'string' ? [join(dirname(kernelFile), `config-${release}`)] : []),
     kernelFile.replace(/vmlinu[xz]-(?=[^/]*$)/, 'config-'),
+    // Where the kernel is beside its modules.
+    ...(basename(kernelFile) === 'vmlinuz' ? [join(dirname(kernelFile), 'config')] : []),
   ]
   return candidates.find((file) => file !== kernelFile && existsSync(file))
 }

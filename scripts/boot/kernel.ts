@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { ARCHES } from '../arch.ts'
@@ -149,50 +149,72 @@ async function downloadKernel(folder: string, request: KernelRequest): Promise<v
   }).flatMap(([name, value]) => ['-o', `${name}=${value}`])
   const logFile = join(folder, 'apt.log')
   await run(['apt-get', ...options, 'update'], { logFile, env: { APT_CONFIG: '/dev/null' } })
-  const real = await realPackage(options, request.kernelPackage)
-  await run(['apt-get', ...options, 'download', real], {
+  const names = await kernelPackages(request.kernelPackage, (name) =>
+    capture(['apt-cache', ...options, 'show', '--no-all-versions', name], {
+      env: { APT_CONFIG: '/dev/null' },
+    }),
+  )
+  await run(['apt-get', ...options, 'download', ...names], {
     logFile,
     cwd: apt,
     env: { APT_CONFIG: '/dev/null' },
   })
-  const deb = readdirSync(apt).find((name) => name.endsWith('.deb'))
-  if (deb === undefined) throw new BuildError('E_INPUT', `package ${real}: apt left no file`)
-  await shell`dpkg-deb --fsys-tarfile ${join(apt, deb)} | tar --extract --no-same-owner --directory ${folder}`
+  for (const deb of readdirSync(apt).filter((name) => name.endsWith('.deb')))
+    await shell`dpkg-deb --fsys-tarfile ${join(apt, deb)} | tar --extract --no-same-owner --directory ${folder}`
   await run(['rm', '-r', apt])
   // A package holds no index of its modules; and compressed ones do not tell what they need without.
   if (existsSync(join(folder, 'usr/lib/modules')) && !existsSync(join(folder, 'lib'))) {
     symlinkSync('usr/lib', join(folder, 'lib'))
+  }
+  if (!existsSync(join(folder, 'lib/modules'))) {
+    throw new BuildError('E_INPUT', `${names.join(', ')}: no package has modules`, {
+      hint: 'KERNEL=…    names a kernel to boot with',
+    })
   }
   for (const version of readdirSync(join(folder, 'lib/modules'))) {
     await run(['depmod', '--basedir', folder, version], { logFile })
   }
 }
 
-/** The package with the kernel itself: the one with the stable name only depends on it. */
-async function realPackage(options: readonly string[], name: string): Promise<string> {
-  const text = await capture(['apt-cache', ...options, 'show', '--no-all-versions', name], {
-    env: { APT_CONFIG: '/dev/null' },
-  })
-  return /^Depends:.*?\b(linux-image-\d\S*)/m.exec(text)?.[1] ?? name
-}
+/** Parts of a kernel, in packages that have its version in their names. */
+const PART = /\blinux-(?:image|base|binary|modules)-\d[^\s,|(:]*/g
 
-function unpackedKernel(folder: string, origin: string): BootKernel {
-  const name = readdirSync(join(folder, 'boot')).find((file) => /^vmlinu[xz]-/.test(file))
-  if (name === undefined) throw new BuildError('E_INPUT', `${folder}: the package has no kernel`)
-  const version = name.replace(/^vmlinu[xz]-/, '')
-  const modules = ['lib/modules', 'usr/lib/modules']
-    .map((path) => join(folder, path, version))
-    .find(existsSync)
-  return {
-    file: join(folder, 'boot', name),
-    origin,
-    ...(modules === undefined ? {} : { modulesDir: modules }),
+/**
+ * The packages with the kernel itself: the one with the stable name only depends on one of this version. From
+ * forky on that one is empty too, and kernel, configuration and modules have a package each.
+ *
+ * @param show what apt-cache shows of a package
+ */
+export async function kernelPackages(
+  name: string,
+  show: (name: string) => Promise<string>,
+): Promise<readonly string[]> {
+  const found: string[] = []
+  const waiting = [name]
+  for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+    const depends = /^Depends: *(.*)$/m.exec(await show(next))?.[1] ?? ''
+    for (const part of depends.match(PART) ?? []) {
+      if (found.includes(part)) continue
+      found.push(part)
+      waiting.push(part)
+    }
   }
+  return found.length === 0 ? [name] : found
 }
 
-/** True for a kernel that unpacks an archive compressed so; undefined when its config is not beside it. */
-export function canUnpack(kernel: BootKernel, symbol: string): boolean | undefined {
-  const config = kernel.file.replace(/vmlinu[xz]-(?=[^/]*$)/, 'config-')
-  if (config === kernel.file || !existsSync(config)) return undefined
-  return readFileSync(config, 'utf8').includes(`\n${symbol}=y\n`)
+/** The kernel in the folder of its packages: in /boot, or beside its modules. */
+export function unpackedKernel(folder: string, origin: string): BootKernel {
+  const places = ['lib/modules', 'usr/lib/modules'].map((path) => join(folder, path))
+  const boot = join(folder, 'boot')
+  const name = (existsSync(boot) ? readdirSync(boot) : []).find((file) => /^vmlinu[xz]-/.test(file))
+  const beside = places
+    .flatMap((place) => (existsSync(place) ? readdirSync(place).map((version) => join(place, version)) : []))
+    .find((place) => existsSync(join(place, 'vmlinuz')))
+  const file = name === undefined ? beside && join(beside, 'vmlinuz') : join(boot, name)
+  if (file === undefined) throw new BuildError('E_INPUT', `${folder}: the package has no kernel`)
+  const modules =
+    name === undefined
+      ? beside
+      : places.map((place) => join(place, name.replace(/^vmlinu[xz]-/, ''))).find(existsSync)
+  return { file, origin, ...(modules === undefined ? {} : { modulesDir: modules }) }
 }
