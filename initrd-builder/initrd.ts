@@ -183,7 +183,7 @@ async function pack(
   epochSeconds: number,
 ): Promise<{ sizeBytes: number }> {
   if (argv === undefined) return packNewc(entries, createWriteStream(file), { epochSeconds })
-  const compressor = await startFilter(argv, file)
+  const compressor = startFilter(argv, file)
   const packed = packNewc(entries, compressor.stdin, { epochSeconds })
   // The compressor's own message says more than the broken pipe that follows from its end.
   const [ended, written] = await Promise.allSettled([compressor.done, packed])
