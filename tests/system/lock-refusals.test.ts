@@ -300,7 +300,18 @@ t.test('places that are not there, or not ours', async (t) => {
   const listed = spoilt((folder) => {
     edit(join(folder, 'index.json'), /sha256:\w{60}/, `sha256:${'0'.repeat(60)}`)
   })
-  await refused(t, 'index.json', { ...GUESTS.debian, ...listed }, /VENDOR_DIR: .* was changed[^]*make vendor/)
+  const changed = /VENDOR_DIR: .* was changed[^]*make vendor/
+  await refused(t, 'index.json', { ...GUESTS.debian, ...listed }, changed)
+  for (const text of [
+    'null',
+    '{"manifests":[null]}',
+    '{"manifests":[{"digest":"sha256:../../etc/passwd"}]}',
+  ]) {
+    const forged = spoilt((folder) => {
+      writeFileSync(join(folder, 'index.json'), text)
+    })
+    await refused(t, text, { ...GUESTS.debian, ...forged }, changed)
+  }
 
   const foreign = join(scratch, 'foreign')
   mkdirSync(foreign)
