@@ -22,7 +22,9 @@ const address: Check = (value, where) =>
     : `${where}: expected a URL that starts with http:// or https://`
 const name = matching(/^[A-Za-z0-9][A-Za-z0-9._+-]*$/, 'a name of letters, digits and . _ + -')
 const version = matching(/^[A-Za-z0-9][A-Za-z0-9.+:~_^-]*$/, 'a version')
-const relativePath = matching(/^(?!\/)(?!.*\.\.)[A-Za-z0-9._+/-]+$/, 'a path below its index')
+/** A path below an index, as locks may have it. */
+export const PATH_BELOW = /^(?!\/)(?!.*\.\.)[A-Za-z0-9._+/-]+$/
+const relativePath = matching(PATH_BELOW, 'a path below its index')
 const word = matching(/^[A-Za-z0-9][A-Za-z0-9._+/@-]*$/, 'a word')
 
 const oneOf =

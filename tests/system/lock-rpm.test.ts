@@ -157,3 +157,34 @@ for (const [distro, description, victim] of [
     await refused('tampered', new RegExp(`${victim} .*: the file in VENDOR_DIR was changed`))
   })
 }
+
+t.test('centos: an unsigned index that names other lists to us than to dnf is not locked', async (t) => {
+  const mirror = await startRpmMirror(CENTOS)
+  t.teardown(() => mirror.close())
+  const lockFile = join(scratch, 'forged.lock')
+  const settings = { ...COMMON, DISTRO: 'centos', REPO_URL: mirror.url, REPO_KEYRING: mirror.keyring }
+  const secret = join(scratch, 'secret')
+  writeFileSync(secret, 'of this host')
+  for (const [name, path] of [
+    ['outside', `${'../'.repeat(20)}${secret.slice(1)}`],
+    ['absolute', secret],
+    ['digest', undefined],
+  ] as const) {
+    mirror.fault(/BaseOS.*repomd\.xml$/, {
+      kind: 'change',
+      to: (body) => {
+        const text = body.toString()
+        // A comment to dnf, for which the index is a right one.
+        const [own = ''] = /<data type="primary">[^]*?<\/data>/.exec(text) ?? []
+        const digest = own.replace(/(<checksum[^>]*>)[0-9a-f]+/, `$1${sha256('of this host')}`)
+        const forged = path === undefined ? digest : digest.replace(/href="[^"]*"/, `href="${path}"`)
+        return Buffer.from(text.replace(own, `<!-- ${forged} -->${own}`))
+      },
+    })
+    const locked = await makeAsync('lock', { ...settings, ...fresh(), LOCK_FILE: lockFile })
+    mirror.heal()
+    t.not(locked.status, 0, name)
+    t.match(locked.said, /has not the list of packages that its index names[^]*try: /, name)
+    t.notOk(existsSync(lockFile), name)
+  }
+})

@@ -14,6 +14,7 @@ import { basename, join } from 'node:path'
 import { sha256, sha256File } from '../../../scripts/digest.ts'
 import { fetchSmall } from '../../../scripts/download.ts'
 import { BuildError } from '../../../scripts/errors.ts'
+import { PATH_BELOW } from '../../../scripts/lock-check.ts'
 import { DOWNLOADS, inParallel, keepFile, lockedFile, lockedFiles } from '../../../scripts/locked-file.ts'
 import { disagreeing, otherSigners, vendoredIndexes } from '../../../scripts/locked-index.ts'
 import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
@@ -123,12 +124,15 @@ async function listedOf(repository: RpmRepository, tree: DnfTree, folder: string
   const repomd = join(data, 'repodata/repomd.xml')
   const content = existsSync(repomd) ? readFileSync(repomd) : Buffer.alloc(0)
   const primary = primaryOf(content.toString())
+  // What is not signed may name any file of this host, where dnf has read another list.
+  if (primary !== undefined && !PATH_BELOW.test(primary.path)) throw otherList(url, primary.path)
   const file = join(data, primary?.path ?? '')
   if (index === undefined || primary === undefined || !existsSync(file) || sha256(content) !== index.sha256) {
     throw new BuildError('E_NETWORK', `${url}: the index of ${id} changed just now`, {
       hint: 'run the same command again',
     })
   }
+  if (!(await hasDigest(file, primary.digest))) throw otherList(url, primary.path)
   const keep = async (bytes: Buffer, path: string): Promise<NonNullable<LockedIndex['lists']>[number]> => {
     const digest = sha256(bytes)
     await keepFile(tree.cacheDir, digest, (target) => {
@@ -156,6 +160,13 @@ async function listedOf(repository: RpmRepository, tree: DnfTree, folder: string
     },
     packages: new Map((await readPrimary(file, primary.path)).map((item) => [item.key, item])),
   }
+}
+
+function otherList(url: string, path: string): BuildError {
+  return new BuildError('E_DIGEST', `${url}: has not the list of packages that its index names`, {
+    because: [path],
+    hint: 'try again later or use another mirror with REPO_URL',
+  })
 }
 
 /** Path of the signature of an index, where that is signed. */
