@@ -77,7 +77,7 @@ export async function resolveDnf(tree: DnfTree, { logFile }: ResolveOptions): Pr
   if (source.repositories === 'host') throw new TypeError('repositories of this host are not locked')
   const { repositories } = source
   return withDnfCache(source, cacheDir, async (folder) => {
-    const scratch = temporaryFor(join(folder, 'resolve'))
+    const scratch = temporaryFor(`${folder}.resolve`)
     try {
       prepareScratch(scratch, source)
       const [root, files] = [join(scratch, 'root'), join(scratch, 'files')]
@@ -158,7 +158,9 @@ async function listedOf(repository: RpmRepository, tree: DnfTree, folder: string
       ...{ name: id, url: `${url}/repodata/repomd.xml`, sizeBytes: content.length, sha256: index.sha256 },
       ...{ archive: url, dateSeconds: index.dateSeconds, signers, lists },
     },
-    packages: new Map((await readPrimary(file, primary.path)).map((item) => [item.key, item])),
+    packages: new Map(
+      (await readPrimary({ file, path: primary.path }, tree.cacheDir)).map((item) => [item.key, item]),
+    ),
   }
 }
 
@@ -275,7 +277,7 @@ export async function checkRpmIndexes(
     if (primary === undefined || list === undefined || !(await hasDigest(list.file, primary.digest))) {
       throw disagreeing(places, index, [`${list?.path ?? 'primary.xml'}: the index names another`])
     }
-    const named = new Map((await readPrimary(list.file, list.path)).map((item) => [item.key, item]))
+    const named = new Map((await readPrimary(list, cacheDir)).map((item) => [item.key, item]))
     const own = guest.packages.filter((item) => item.index === index.name)
     const wrong = await inParallel(own, DOWNLOADS, async (item) => {
       const title = `${item.name} ${item.version}`
