@@ -57,7 +57,7 @@ export async function withDnfCache<Result>(
  */
 export async function refreshIndexes(source: DnfSource, folder: string): Promise<IndexedRepository[]> {
   requireTools(['dnf', 'rpm', 'setpriv', 'unshare', 'setsid'])
-  const scratch = temporaryFor(join(folder, 'refresh'))
+  const scratch = temporaryFor(`${folder}.refresh`)
   try {
     prepareScratch(scratch, source)
     const logFile = join(scratch, 'log')
@@ -115,7 +115,7 @@ export function repositoryFolder(folder: string, id: string): string | undefined
 
 /** Names of all packages that dnf knows of, from its copies of the indexes. */
 export async function packageNames(source: DnfSource, folder: string): Promise<string[]> {
-  const scratch = temporaryFor(join(folder, 'names'))
+  const scratch = temporaryFor(`${folder}.names`)
   try {
     prepareScratch(scratch, source)
     const root = join(scratch, 'root')
