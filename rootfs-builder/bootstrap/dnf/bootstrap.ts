@@ -7,10 +7,10 @@ import { note, warn } from '../../../scripts/log.ts'
 import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import { quote, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
-import { UNPACK_FLAGS } from '../../base-tree.ts'
 import { unfit } from '../locked-guest.ts'
 import { nearNames } from '../near-names.ts'
 import type { BootstrapOptions, LockedRequest } from '../plan.ts'
+import { keepAndUnpack, packArgv } from '../tree-tar.ts'
 import { foreignTools, mountWorkplace, workplaceOutside } from '../workplace.ts'
 import { RPM_HOME, dnfArgv, rpmMacros } from './config.ts'
 import type { DnfSource } from './config.ts'
@@ -128,12 +128,6 @@ function script({ epochSeconds, database }: DnfTree, workplace: string): string 
     ...LEFT_OF_DATABASE.map((name) => `${database}/${name}`),
     ...[SCRATCH, CACHE].map((name) => `${workplace.slice(1)}/${name}`),
   ]
-  const tar = [
-    ['tar', '--create', '--sort=name', '--format=pax'],
-    ['--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime'],
-    [`--mtime=@${String(epochSeconds)}`, '--clamp-mtime', '--numeric-owner', '--xattrs'],
-    leftOut.map((path) => `--exclude=./${path}`),
-  ].flat()
   return [
     mountWorkplace('"$3"', '"$4/disk"'),
     `cd "$3"; mkdir tree ${SCRATCH} ${CACHE}; mount --bind "$4" ${SCRATCH}; mount --bind "$5" ${CACHE}`,
@@ -143,7 +137,7 @@ function script({ epochSeconds, database }: DnfTree, workplace: string): string 
     'mount -t proc proc proc 2>/dev/null || mount --rbind /proc proc',
     'cd /; "${@:6}" >&2',
     'umount --recursive --lazy "$3/tree/proc"',
-    `${quote(tar)} --directory "$3/tree" . | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
+    `${quote(packArgv(epochSeconds, leftOut))} --directory "$3/tree" . | ${keepAndUnpack('"$2"', '"$1"')}`,
   ].join('\n')
 }
 
