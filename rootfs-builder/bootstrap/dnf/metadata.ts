@@ -89,18 +89,23 @@ export function prepareScratch(scratch: string, source: DnfSource): void {
   writeFileSync(join(scratch, 'dnf.conf'), dnfConfig(source))
 }
 
+/** What dnf adds to the id of a repository, for the name of the folder of its copy. */
+const HASH = /-[0-9a-f]{16}$/
+
 /** The indexes that dnf has; a repository that may be absent and is has none. */
 export function readIndexes(source: DnfSource, folder: string): IndexedRepository[] {
   if (!existsSync(folder)) return []
-  const names = readdirSync(folder).sort()
   const rows =
     source.repositories === 'host'
-      ? names.map((name) => ({ id: name.replace(/-[0-9a-f]{16}$/, ''), url: 'this host' }))
+      ? readdirSync(folder)
+          .filter((name) => HASH.test(name))
+          .sort()
+          .map((name) => ({ id: name.replace(HASH, ''), url: 'this host' }))
       : source.repositories
   return rows.flatMap(({ id, url }) => {
-    const name = names.find((one) => one.replace(/-[0-9a-f]{16}$/, '') === id && one !== id)
-    const file = join(folder, name ?? '', 'repodata', 'repomd.xml')
-    if (name === undefined || !existsSync(file)) return []
+    const copy = repositoryFolder(folder, id)
+    const file = join(copy ?? '', 'repodata', 'repomd.xml')
+    if (copy === undefined || !existsSync(file)) return []
     const content = readFileSync(file)
     const times = [...content.toString().matchAll(/<timestamp>(\d+)/g)].map((match) => Number(match[1]))
     return [{ id, url, sha256: sha256(content), dateSeconds: Math.max(0, ...times) }]
@@ -109,7 +114,9 @@ export function readIndexes(source: DnfSource, folder: string): IndexedRepositor
 
 /** Folder of dnf's copy of a repository's index; undefined when there is none. */
 export function repositoryFolder(folder: string, id: string): string | undefined {
-  const name = readdirSync(folder).find((one) => one.replace(/-[0-9a-f]{16}$/, '') === id && one !== id)
+  const name = readdirSync(folder)
+    .sort()
+    .find((one) => HASH.test(one) && one.replace(HASH, '') === id)
   return name === undefined ? undefined : join(folder, name)
 }
 
