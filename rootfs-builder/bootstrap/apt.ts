@@ -137,9 +137,7 @@ export async function bootstrapApt(
           mountWorkplace('"$3"', '"$4"'),
           'install -m 0644 "$5" "$3/keyring.gpg"',
           `mkdir "$3/${REPOSITORY}"; mount --bind "$6" "$3/${REPOSITORY}"`,
-          targetDir === undefined
-            ? '"${@:7}" > "$2"'
-            : `"\${@:7}" | ${keepAndUnpack('"$2"', '"$1"')}`,
+          targetDir === undefined ? '"${@:7}" > "$2"' : `"\${@:7}" | ${keepAndUnpack('"$2"', '"$1"')}`,
         ].join('\n'),
         ['bash', targetDir ?? '', tarFile, workplace, scratch, plan.keyring, repository],
         mmdebstrapArgv(

@@ -11,7 +11,7 @@ import { unfit } from '../locked-guest.ts'
 import { nearNames } from '../near-names.ts'
 import type { BootstrapOptions, LockedRequest } from '../plan.ts'
 import { keepAndUnpack, packArgv } from '../tree-tar.ts'
-import { foreignTools, mountWorkplace, workplaceOutside } from '../workplace.ts'
+import { foreignTools, mountDevices, mountWorkplace, workplaceOutside } from '../workplace.ts'
 import { RPM_HOME, dnfArgv, rpmMacros } from './config.ts'
 import type { DnfSource } from './config.ts'
 import { explainDnf, failedScripts, missingPackages } from './explain.ts'
@@ -39,9 +39,6 @@ export interface DnfTree {
  */
 const SCRATCH = 'osbuilder-scratch'
 const CACHE = 'osbuilder-cache'
-
-/** What a package's script finds in /dev. It sees no disk of the host. */
-const DEVICES = ['full', 'null', 'random', 'tty', 'urandom', 'zero']
 
 /** Files of the package manager that hold the time of the build or belong to its run. */
 const LEFT_OUT = ['dev/*', 'proc/*', 'sys/*', 'var/cache/dnf', 'var/lib/dnf']
@@ -132,7 +129,7 @@ function script({ epochSeconds, database }: DnfTree, workplace: string): string 
     mountWorkplace('"$3"', '"$4/disk"'),
     `cd "$3"; mkdir tree ${SCRATCH} ${CACHE}; mount --bind "$4" ${SCRATCH}; mount --bind "$5" ${CACHE}`,
     'cd tree; mkdir -m 0755 dev; mkdir -m 0555 proc sys',
-    `for name in ${DEVICES.join(' ')}; do : > dev/$name; mount --bind /dev/$name dev/$name; done`,
+    mountDevices('dev'),
     // A container's engine may forbid a new one.
     'mount -t proc proc proc 2>/dev/null || mount --rbind /proc proc',
     'cd /; "${@:6}" >&2',
