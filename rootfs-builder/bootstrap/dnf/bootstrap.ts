@@ -8,7 +8,6 @@ import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import { quote, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
 import { unfit } from '../locked-guest.ts'
-import { nearNames } from '../near-names.ts'
 import type { BootstrapOptions, LockedRequest } from '../plan.ts'
 import { keepAndUnpack, packArgv } from '../tree-tar.ts'
 import { foreignTools, mountDevices, mountWorkplace, workplaceOutside } from '../workplace.ts'
@@ -16,7 +15,7 @@ import { RPM_HOME, dnfArgv, rpmMacros } from './config.ts'
 import type { DnfSource } from './config.ts'
 import { explainDnf, failedScripts, missingPackages } from './explain.ts'
 import { checkRpmIndexes, makeRepositories, privateSource } from './locked.ts'
-import { packageNames, prepareScratch, readIndexes, refreshIndexes, withDnfCache } from './metadata.ts'
+import { explainInstall, prepareScratch, readIndexes, refreshIndexes, withDnfCache } from './metadata.ts'
 import type { IndexedRepository } from './metadata.ts'
 
 /** A base tree of rpm packages, with all that was decided of it. */
@@ -149,22 +148,12 @@ async function ensureIndexes({ source, indexes }: DnfTree, folder: string): Prom
 }
 
 async function explain(error: unknown, tree: DnfTree, folder: string, logFile: string): Promise<unknown> {
+  if (tree.locked === undefined) return explainInstall(error, tree.source, folder, logFile)
   const log = readFileSync(logFile, 'utf8')
   const missing = missingPackages(log)
-  if (tree.locked !== undefined) {
-    const explained = explainDnf(error, tree.source, log)
-    const isUnfit = explained instanceof BuildError && explained.code === 'E_INPUT'
-    if (missing.length === 0 && !isUnfit) return explained
-    const because =
-      missing.length > 0 ? [`no package ${missing.join(', ')}`] : isUnfit ? explained.because : []
-    return unfit(tree.locked.places, because, error)
-  }
-  if (missing.length === 0) return explainDnf(error, tree.source, log)
-  const all = await packageNames(tree.source, folder)
-  const near = missing.flatMap((name) => nearNames(name, all))
-  return new BuildError('E_INPUT', `no package ${missing.join(', ')} in the repositories`, {
-    because: near.length === 0 ? [] : [`near names: ${near.join(', ')}`],
-    hint: 'check EXTRA_PKGS and OS_VERSION',
-    cause: error,
-  })
+  const explained = explainDnf(error, tree.source, log)
+  const isUnfit = explained instanceof BuildError && explained.code === 'E_INPUT'
+  if (missing.length === 0 && !isUnfit) return explained
+  const because = missing.length > 0 ? [`no package ${missing.join(', ')}`] : isUnfit ? explained.because : []
+  return unfit(tree.locked.places, because, error)
 }

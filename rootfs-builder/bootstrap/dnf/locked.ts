@@ -26,8 +26,7 @@ import type { DnfTree } from './bootstrap.ts'
 import { dnfArgv } from './config.ts'
 import type { DnfSource, RpmRepository } from './config.ts'
 import { detachedSigners } from './detached.ts'
-import { explainDnf, missingPackages } from './explain.ts'
-import { prepareScratch, repositoryFolder, withDnfCache } from './metadata.ts'
+import { explainInstall, prepareScratch, repositoryFolder, withDnfCache } from './metadata.ts'
 import { hasDigest, primaryOf, readPrimary } from './primary.ts'
 import type { ListedRpm } from './primary.ts'
 
@@ -87,12 +86,7 @@ export async function resolveDnf(tree: DnfTree, { logFile }: ResolveOptions): Pr
       try {
         await run([...PRIVATE_NAMESPACE, ...argv], { logFile, cwd: '/', env: { HOME: scratch } })
       } catch (error) {
-        const missing = missingPackages(readFileSync(logFile, 'utf8'))
-        if (missing.length === 0) throw explainDnf(error, source, readFileSync(logFile, 'utf8'))
-        throw new BuildError('E_INPUT', `no package ${missing.join(', ')} in the repositories`, {
-          hint: 'check EXTRA_PKGS and OS_VERSION',
-          cause: error,
-        })
+        throw await explainInstall(error, source, folder, logFile)
       }
       const used = repositories.filter(({ id }) => tree.indexes.some((index) => index.id === id))
       const listed: Listed[] = []

@@ -8,9 +8,10 @@ import { withLock } from '../../../scripts/lock.ts'
 import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import { capture, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
+import { nearNames } from '../near-names.ts'
 import { DNF_LOGS, dnfArgv, dnfConfig } from './config.ts'
 import type { DnfSource } from './config.ts'
-import { explainDnf } from './explain.ts'
+import { explainDnf, missingPackages } from './explain.ts'
 
 /** The index of one repository as it was when it was last looked at. */
 export interface IndexedRepository {
@@ -120,8 +121,31 @@ export function repositoryFolder(folder: string, id: string): string | undefined
   return name === undefined ? undefined : join(folder, name)
 }
 
+/**
+ * Name why packages could not be installed from the repositories, with names that are near to missing ones.
+ *
+ * @param folder dnf's copies of the indexes
+ */
+export async function explainInstall(
+  error: unknown,
+  source: DnfSource,
+  folder: string,
+  logFile: string,
+): Promise<unknown> {
+  const log = readFileSync(logFile, 'utf8')
+  const missing = missingPackages(log)
+  if (missing.length === 0) return explainDnf(error, source, log)
+  const all = await packageNames(source, folder)
+  const near = missing.flatMap((name) => nearNames(name, all))
+  return new BuildError('E_INPUT', `no package ${missing.join(', ')} in the repositories`, {
+    because: near.length === 0 ? [] : [`near names: ${near.join(', ')}`],
+    hint: 'check EXTRA_PKGS and OS_VERSION',
+    cause: error,
+  })
+}
+
 /** Names of all packages that dnf knows of, from its copies of the indexes. */
-export async function packageNames(source: DnfSource, folder: string): Promise<string[]> {
+async function packageNames(source: DnfSource, folder: string): Promise<string[]> {
   const scratch = temporaryFor(`${folder}.names`)
   try {
     prepareScratch(scratch, source)
