@@ -1,16 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from 'node:child_process'
-import {
-  appendFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import t from 'tap'
@@ -23,16 +13,13 @@ import type { Lock, LockedGuest } from '../../scripts/package-lock.ts'
 import { parseSettings } from '../../scripts/settings.ts'
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startDebian } from '../mirrors/archive.ts'
-import { asNormalUser, makeAsync, step } from './user.ts'
+import { asNormalUser, makeAsync, openScratch, step } from './user.ts'
 
 t.setTimeout(5 * 60 * 1000)
 
 type Variables = Readonly<Record<string, string>>
 
-const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
-t.teardown(() => {
-  rmSync(scratch, { recursive: true, force: true })
-})
+const { scratch } = openScratch(t)
 
 const debian = await startDebian(true)
 const otherDebian = await startDebian(true)

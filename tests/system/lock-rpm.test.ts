@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import t from 'tap'
@@ -13,20 +12,11 @@ import type { RpmMirror } from '../mirrors/rpm.ts'
 import { serve } from '../mirrors/server.ts'
 import type { Mirror } from '../mirrors/server.ts'
 import { treeDigest } from './tree-digest.ts'
-import { makeAsync } from './user.ts'
+import { makeAsync, openScratch } from './user.ts'
 
 t.setTimeout(15 * 60 * 1000)
 
-const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
-t.teardown(() => {
-  rmSync(scratch, { recursive: true, force: true })
-})
-
-let folders = 0
-function fresh(): { readonly WORKDIR: string } {
-  folders += 1
-  return { WORKDIR: join(scratch, `w${String(folders)}`) }
-}
+const { scratch, fresh } = openScratch(t)
 
 /** A mirror that has moved on to a new index when it is told to; older packages are still there. */
 async function movingMirror(

@@ -9,7 +9,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, join, relative } from 'node:path'
 
 import { sha256, sha256File } from '../../../scripts/digest.ts'
 import { fetchSmall } from '../../../scripts/download.ts'
@@ -45,17 +45,16 @@ interface RpmFile {
   readonly signer?: string
 }
 
-async function readRpms(files: readonly string[]): Promise<RpmFile[]> {
-  if (files.length === 0) return []
-  const said = await capture([
-    'rpm',
-    '--query',
-    '--package',
-    '--nosignature',
-    '--queryformat',
-    FORMAT,
-    ...files,
-  ])
+/**
+ * What rpm tells of files below a folder, in the same order.
+ *
+ * @param paths below the folder: rpm takes a quote or a space in a path for its own, and those of the
+ *   folder are the user's
+ */
+async function readRpms(folder: string, paths: readonly string[]): Promise<RpmFile[]> {
+  if (paths.length === 0) return []
+  const argv = ['rpm', '--query', '--package', '--nosignature', '--queryformat', FORMAT]
+  const said = await capture([...argv, ...paths.map((path) => `./${path}`)], { cwd: folder })
   return said
     .split('\n')
     .filter((line) => line !== '')
@@ -91,12 +90,10 @@ export async function resolveDnf(tree: DnfTree, { logFile }: ResolveOptions): Pr
       const used = repositories.filter(({ id }) => tree.indexes.some((index) => index.id === id))
       const listed: Listed[] = []
       for (const one of used) listed.push(await listedOf(one, tree, folder))
-      const paths = readdirSync(files)
-        .sort()
-        .map((name) => join(files, name))
-      const rpms = await readRpms(paths)
+      const names = readdirSync(files).sort()
+      const rpms = await readRpms(files, names)
       const packages = await inParallel([...rpms.entries()], DOWNLOADS, ([number, rpm]) =>
-        lockedRpm(rpm, paths[number] ?? '', listed, cacheDir),
+        lockedRpm(rpm, join(files, names[number] ?? ''), listed, cacheDir),
       )
       return { indexes: listed.map(({ index }) => index), packages }
     } finally {
@@ -212,7 +209,11 @@ export async function makeRepositories({ guest, places }: LockedRequest, scratch
   requireTools(['createrepo_c', 'rpm'])
   const titled = guest.packages.map((item) => ({ ...item, title: `${item.name} ${item.version}` }))
   const files = await lockedFiles(titled, places)
-  const rpms = await readRpms(files)
+  const { cacheDir } = places
+  const rpms = await readRpms(
+    cacheDir,
+    files.map((file) => relative(cacheDir, file)),
+  )
   for (const { name } of guest.indexes) mkdirSync(join(scratch, REPOSITORIES, name), { recursive: true })
   for (const [number, item] of guest.packages.entries()) {
     checkRpm(item, rpms[number], basename(places.lockFile))
