@@ -3,6 +3,7 @@ import { lstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 
 import { findEntry, makeEntry } from '../scripts/cache.ts'
+import { BuildError } from '../scripts/errors.ts'
 import { capture } from '../scripts/run.ts'
 import { compareBytes } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
@@ -111,6 +112,13 @@ interface Wanted {
 
 async function replace(tree: string, wanted: readonly Wanted[], tarFile: string): Promise<void> {
   for (const { path, want } of wanted) {
+    // A delta may be another machine's, and a tree's own links may point out of it.
+    if (!staysIn(tree, path)) {
+      throw new BuildError('E_INPUT', `${tarFile}: its delta has a path that leads out of the tree`, {
+        because: [JSON.stringify(path)],
+        hint: 'make cache-clean KEEP=0    and a REMOTE_CACHE that only people you trust may push to',
+      })
+    }
     const status = lstatSync(join(tree, path), { throwIfNoEntry: false })
     if (status === undefined || (want === 'directory' && status.isDirectory())) continue
     rmSync(join(tree, path), { recursive: true })
@@ -118,6 +126,17 @@ async function replace(tree: string, wanted: readonly Wanted[], tarFile: string)
   const present = wanted.filter(({ want }) => want !== 'absent').map(({ path }) => path)
   // The archive is sought through, not read: most of it is content of other members.
   await tarNames(['--extract', '--seek', '--file', tarFile, '--directory', tree, ...UNPACK_FLAGS], present)
+}
+
+/** True for a path below the root that passes no link. Paths before it are put right already, its folders among them. */
+function staysIn(tree: string, path: string): boolean {
+  if (path === '') return true
+  const parts = path.split('/')
+  if (parts.some((part) => ['', '.', '..'].includes(part))) return false
+  return parts.slice(0, -1).every((_, index) => {
+    const folder = join(tree, ...parts.slice(0, index + 1))
+    return lstatSync(folder, { throwIfNoEntry: false })?.isSymbolicLink() !== true
+  })
 }
 
 /** Run tar on just these paths, named as mmdebstrap names them. */

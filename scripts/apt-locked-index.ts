@@ -77,7 +77,7 @@ export async function checkAptIndexes(
       if (digestIn(text, list.path) !== list.sha256) {
         throw disagreeing(places, index, [`${list.path}: the index names another digest`])
       }
-      for (const item of await readPackageList(list.file, list.path)) {
+      for (const item of await readPackageList(list, places.cacheDir)) {
         const key = ['Package', 'Version', 'Architecture'].map((name) => fieldOf(item, name)).join(' ')
         named.set(key, `${fieldOf(item, 'SHA256')} ${fieldOf(item, 'Size')}`)
       }

@@ -11,7 +11,7 @@ import { dpkgPackages } from '../packages.ts'
 import { aptEpochSeconds, aptInputs, bootstrapApt, sourceLines } from './apt.ts'
 import type { AptPlan } from './apt.ts'
 import { resolveApt } from './apt-resolve.ts'
-import { checkInstalled } from './locked-guest.ts'
+import { checkIndexNames, checkInstalled } from './locked-guest.ts'
 import type { BaseIdentity, BasePlan, LowerPlan, PlanRequest } from './plan.ts'
 
 /** Plan a base tree of a distro with apt. */
@@ -27,6 +27,11 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
     refresh: settings.REFRESH,
     nowMs: Date.now(),
   }
+  if (locked !== undefined)
+    checkIndexNames(
+      locked,
+      indexRequest.suites.map(({ suite }) => suite),
+    )
   const index = locked === undefined ? await resolveIndex(indexRequest) : lockedIndexes(locked.guest)
   const plan: AptPlan = {
     arch,

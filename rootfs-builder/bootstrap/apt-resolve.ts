@@ -40,7 +40,7 @@ export async function resolveApt(
   const folder = temporaryFor(join(request.cacheDir, 'apt-resolve'))
   try {
     const lists = await Promise.all(plan.index.suites.map((suite) => haveLists(suite, request, plan)))
-    const listed = await listedPackages(lists)
+    const listed = await listedPackages(lists, request.cacheDir)
     await privateApt(plan, lists, folder, options.logFile)
     const status = new Map<string, Listed>()
     const choose = async (words: readonly string[]): Promise<Chosen> => {
@@ -75,11 +75,14 @@ function ofSuite({ suite, debianArch }: AptPlan, what: string): string {
 }
 
 /** Every package by its key; of the same one in several suites the first, as apt takes it. */
-async function listedPackages(suites: readonly SuiteLists[]): Promise<ReadonlyMap<string, Listed>> {
+async function listedPackages(
+  suites: readonly SuiteLists[],
+  cacheDir: string,
+): Promise<ReadonlyMap<string, Listed>> {
   const listed = new Map<string, Listed>()
   for (const { suite, lists } of suites) {
-    for (const { file } of lists) {
-      for (const paragraph of await readPackageList(file)) {
+    for (const list of lists) {
+      for (const paragraph of await readPackageList(list, cacheDir)) {
         const key = ['Package', 'Version', 'Architecture'].map((name) => fieldOf(paragraph, name)).join(' ')
         if (!listed.has(key)) listed.set(key, { paragraph, index: suite })
       }

@@ -87,6 +87,27 @@ function notCovered({ file, lock }: OpenLock, asked: AskedGuest): BuildError {
   )
 }
 
+/**
+ * Check that a lock names no index but those of the distro: their names become names of folders, and the
+ * lock says of them no more than that they are lines of text.
+ *
+ * @param names of all indexes that the distro has with these settings
+ * @throws BuildError E_INPUT naming the first other one
+ */
+export function checkIndexNames({ guest, places }: LockedRequest, names: readonly string[]): void {
+  const other = guest.indexes.find(({ name }) => !names.includes(name))
+  if (other === undefined) return
+  const lockFile = basename(places.lockFile)
+  throw new BuildError(
+    'E_INPUT',
+    `${lockFile}: ${guest.distro} ${guest.release} has no index ${other.name}`,
+    {
+      because: [names.length === 0 ? 'it has none that a lock may name' : `it has ${names.join(', ')}`],
+      hint: `git checkout -- ${lockFile}    or make lock-update`,
+    },
+  )
+}
+
 /** Digest of what the packages of a lock are; not of where they come from. */
 export function packagesDigest(packages: readonly LockedPackage[]): string {
   return fingerprint(

@@ -147,3 +147,17 @@ t.test('no link in the tree leads a removal out of it', async (t) => {
   t.ok(existsSync(join(folder, 'outside/a')))
   t.equal(readFileSync(join(tree, 'etc/conf.d/a'), 'utf8'), 'a')
 })
+
+t.test('the delta of a stranger removes and writes nothing outside of the tree', async (t) => {
+  const folder = t.testdir({ outside: { precious: 'x' } })
+  const { tar, tree } = await baseTree(folder)
+  symlinkSync(join(folder, 'outside'), join(tree, 'etc/link'))
+  for (const path of ['../outside/precious', '../outside', 'etc/link/precious', 'etc//passwd', './etc']) {
+    const rows = [{ path, was: 'other', is: 'absent' }] as const
+    const delta = { base: 'b', rows, written: {}, tarFile: tar }
+    const refused = { code: 'E_INPUT', message: /a path that leads out of the tree/ }
+    await t.rejects(applyDelta(tree, delta), refused, path)
+    await t.rejects(undoDelta(tree, rows, tar), refused, path)
+  }
+  t.equal(readFileSync(join(folder, 'outside/precious'), 'utf8'), 'x')
+})
