@@ -223,6 +223,8 @@ function finish(
         packages: packages.map((item) => ({ ...item })),
         why: choice.distro.packages.map(({ packages: names, why }) => ({ packages: names, why })),
         written,
+        // With a lock, they and their signers are what it names: see docs/lock.md.
+        isLocked: plan.locked !== undefined,
         suites: plan.indexes,
         suitesNotUsed: plan.skipped.map((suite) => ({ ...suite })),
       },
