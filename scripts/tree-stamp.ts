@@ -58,10 +58,25 @@ export function readListing(file: string): string[] {
  */
 export async function settleTimes(root: string, epochSeconds: number, startMs: number): Promise<TreeEntry[]> {
   const startSeconds = Math.floor(startMs / 1000)
-  const entries = await findTree(root)
-  const isWritten = ({ mtimeSeconds }: TreeEntry): boolean =>
-    mtimeSeconds >= startSeconds || mtimeSeconds > epochSeconds
+  return settle(root, await findTree(root), epochSeconds, Math.min(startSeconds, epochSeconds + 1))
+}
+
+/**
+ * Give the clock to what is younger than it: a base tree has that of its index, which may be the younger
+ * one. Returns the entries as they are then.
+ */
+export function clampTimes(root: string, entries: readonly TreeEntry[], epochSeconds: number): TreeEntry[] {
+  return settle(root, entries, epochSeconds, epochSeconds + 1)
+}
+
+function settle(
+  root: string,
+  entries: readonly TreeEntry[],
+  epochSeconds: number,
+  youngSeconds: number,
+): TreeEntry[] {
+  const isYoung = ({ mtimeSeconds }: TreeEntry): boolean => mtimeSeconds >= youngSeconds
   // Setting a time does not touch that of the folder, but all names of one inode.
-  for (const { path } of entries.filter(isWritten)) lutimesSync(join(root, path), epochSeconds, epochSeconds)
-  return entries.map((entry) => (isWritten(entry) ? entryAt(entry.path, join(root, entry.path)) : entry))
+  for (const { path } of entries.filter(isYoung)) lutimesSync(join(root, path), epochSeconds, epochSeconds)
+  return entries.map((entry) => (isYoung(entry) ? entryAt(entry.path, join(root, entry.path)) : entry))
 }
