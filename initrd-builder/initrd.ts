@@ -13,6 +13,7 @@ import type { Manifest } from '../scripts/manifest.ts'
 import { requireTools, startFilter } from '../scripts/run.ts'
 import { readSettings, select } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
+import { systemdOf } from '../scripts/rootfs-check.ts'
 import {
   SOURCE_SETTINGS,
   checkSource,
@@ -169,7 +170,7 @@ function guestEntries(settings: Settings, rootfs: SourceRootfs): TreeEntry[] {
   const additions = commonAdditions(rootfs.entries, rootfs.epochSeconds)
   const hasInit = rootfs.entries.some(({ path }) => path === 'init')
   if (!hasInit) {
-    const target = settings.AGENT_INIT ? '/sbin/init' : '/usr/lib/systemd/systemd'
+    const target = settings.AGENT_INIT ? '/sbin/init' : systemdOf(rootfs.entries)
     additions.push(linkEntry('init', target, rootfs.epochSeconds))
   }
   return withEntries(rootfs.entries, additions)
@@ -183,7 +184,7 @@ async function pack(
   epochSeconds: number,
 ): Promise<{ sizeBytes: number }> {
   if (argv === undefined) return packNewc(entries, createWriteStream(file), { epochSeconds })
-  const compressor = await startFilter(argv, file)
+  const compressor = startFilter(argv, file)
   const packed = packNewc(entries, compressor.stdin, { epochSeconds })
   // The compressor's own message says more than the broken pipe that follows from its end.
   const [ended, written] = await Promise.allSettled([compressor.done, packed])

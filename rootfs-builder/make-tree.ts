@@ -11,7 +11,8 @@ import type { Settings } from '../scripts/settings.ts'
 import { changeFolder, discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
 import { listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
 import type { TreeListing } from '../scripts/tree-stamp.ts'
-import { compareBytes, readTree } from '../scripts/tree.ts'
+import { findTree } from '../scripts/tree-find.ts'
+import { compareBytes } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { TREE_TAR, unpackBase } from './base-tree.ts'
@@ -64,7 +65,7 @@ export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
       mkdirSync(temporary)
       if (base === undefined) await bootstrap(build, temporary, wanted)
       else await unpackBase(join(base, TREE_TAR), temporary)
-      return await fill(build, wanted, temporary, readTree(temporary), [])
+      return await fill(build, wanted, temporary, await findTree(temporary), [])
     })
   }
   const stored = join(base, TREE_TAR)
@@ -77,9 +78,9 @@ export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
       packages = await fill(build, wanted, temporary, before, delta.rows)
     },
     async (temporary) => {
-      await undoDelta(temporary, deltaRows(before, readTree(temporary), delta.rows), stored)
+      await undoDelta(temporary, deltaRows(before, await findTree(temporary), delta.rows), stored)
       await applyDelta(temporary, delta)
-      const { lines, stamp } = listTree(temporary)
+      const { lines, stamp } = await listTree(temporary)
       writeFileSync(listingPath(output), lines.join('\n'))
       writeState(output, temporary, { ...state, stamp })
     },
@@ -114,10 +115,10 @@ async function fill(
     } finally {
       discard(scratchDir)
     }
-    entries = settleTimes(tree, wanted.context.epochSeconds, wanted.startMs)
+    entries = await settleTimes(tree, wanted.context.epochSeconds, wanted.startMs)
   } else {
     await applyDelta(tree, known)
-    entries = readTree(tree)
+    entries = await findTree(tree)
   }
   if (known === undefined) {
     const rows = deltaRows(before, entries, undone)
@@ -222,6 +223,8 @@ function finish(
         packages: packages.map((item) => ({ ...item })),
         why: choice.distro.packages.map(({ packages: names, why }) => ({ packages: names, why })),
         written,
+        // With a lock, they and their signers are what it names: see docs/lock.md.
+        isLocked: plan.locked !== undefined,
         suites: plan.indexes,
         suitesNotUsed: plan.skipped.map((suite) => ({ ...suite })),
       },

@@ -14,7 +14,7 @@ export interface GuestRules {
 /** As many links as the kernel follows in one path. Source: linux/namei.h, MAXSYMLINKS. */
 const MAX_SYMLINKS = 40
 
-const SYSTEMD = ['usr/lib/systemd/systemd', 'lib/systemd/systemd']
+const SYSTEMD = ['usr/lib/systemd/systemd', 'lib/systemd/systemd'] as const
 
 /** The entry a guest path leads to, links followed as the guest would; undefined when there is none. */
 export function findEntry(tree: ReadonlyMap<string, TreeEntry>, path: string): TreeEntry | undefined {
@@ -39,6 +39,13 @@ export function findEntry(tree: ReadonlyMap<string, TreeEntry>, path: string): T
     pending = [...partsOf(target), ...pending]
   }
   return tree.get(walked.join('/'))
+}
+
+/** Where a guest has systemd: a tree of Debian 11 keeps it in /lib, which is no link there. */
+export function systemdOf(entries: readonly TreeEntry[]): string {
+  const tree = new Map(entries.map((entry) => [entry.path, entry]))
+  const path = SYSTEMD.find((name) => findEntry(tree, name) !== undefined) ?? SYSTEMD[0]
+  return `/${path}`
 }
 
 function partsOf(path: string): string[] {

@@ -13,7 +13,7 @@ import type { Manifest } from './manifest.ts'
 import { checkRootfs } from './rootfs-check.ts'
 import type { Settings } from './settings.ts'
 import { listEntries } from './tree-stamp.ts'
-import { readTree } from './tree.ts'
+import { findTree } from './tree-find.ts'
 import type { TreeEntry } from './tree.ts'
 import type { Workspace } from './workspace.ts'
 
@@ -70,11 +70,13 @@ export async function openRootfs(
       hint: `make ${guestWords(settings)} rootfs    builds it`,
     })
   }
-  const entries = readTree(folder)
-  refuseForeignOwners(folder, entries)
-  const { stamp } = listEntries(entries)
+  const reading = findTree(folder)
+  // Meanwhile.
   const state = readState(folder)
   const manifest = state === undefined ? undefined : readManifest(folder)
+  const entries = await reading
+  refuseForeignOwners(folder, entries)
+  const { stamp } = listEntries(entries)
   return {
     folder,
     entries,

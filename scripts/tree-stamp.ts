@@ -3,7 +3,8 @@ import { lutimesSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { sha256 } from './digest.ts'
-import { entryAt, readTree } from './tree.ts'
+import { findTree } from './tree-find.ts'
+import { entryAt } from './tree.ts'
 import type { TreeEntry } from './tree.ts'
 
 export interface TreeListing {
@@ -29,8 +30,8 @@ export function listEntries(entries: readonly TreeEntry[]): TreeListing {
 }
 
 /** As listEntries, for a folder. */
-export function listTree(root: string): TreeListing {
-  return listEntries(readTree(root))
+export async function listTree(root: string): Promise<TreeListing> {
+  return listEntries(await findTree(root))
 }
 
 /** Paths that differ between two listings, at most `most` of them. */
@@ -55,9 +56,9 @@ export function readListing(file: string): string[] {
  *
  * @param startMs when the build began to write
  */
-export function settleTimes(root: string, epochSeconds: number, startMs: number): TreeEntry[] {
+export async function settleTimes(root: string, epochSeconds: number, startMs: number): Promise<TreeEntry[]> {
   const startSeconds = Math.floor(startMs / 1000)
-  const entries = readTree(root)
+  const entries = await findTree(root)
   const isWritten = ({ mtimeSeconds }: TreeEntry): boolean =>
     mtimeSeconds >= startSeconds || mtimeSeconds > epochSeconds
   // Setting a time does not touch that of the folder, but all names of one inode.

@@ -23,6 +23,7 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
   const indexRequest: IndexRequest = {
     suites: suitesOf(distro, release, settings.REPO_URL || own),
     keyring,
+    debianArch: distro.arches[arch] ?? arch,
     cacheDir,
     refresh: settings.REFRESH,
     nowMs: Date.now(),

@@ -87,6 +87,8 @@ t.test('apt: a locked build gives the same bytes after the mirror moved on', asy
 
   const built = await makeAsync('rootfs', { ...settings, ...first })
   t.equal(built.status, 0, built.said)
+  const manifest = readFileSync(join(first.WORKDIR, 'debian_rootfs.json'), 'utf8')
+  t.match(JSON.parse(manifest), { result: { isLocked: true } }, 'so that nobody takes its signers for seen')
   const digest = treeDigest(join(first.WORKDIR, 'debian_rootfs'))
   const VENDOR_DIR = join(scratch, 'vendor-debian')
   const vendored = await makeAsync('vendor', { ...settings, ...first, VENDOR_DIR })
