@@ -117,7 +117,7 @@ lock-update: $(COMPILED) ## Show what would change in LOCK_FILE; WRITE=yes write
 	@$(LOCK_STEP) -u
 
 vendor: $(COMPILED) ## Gather all that LOCK_FILE names in VENDOR_DIR
-	@$(RUN)/scripts/vendor.js
+	@$(RUN)/scripts/package-lock/vendor.js
 
 ##@ Proof
 .PHONY: sbom sign verify repro

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 
 import { sha256 } from '../../scripts/digest.ts'
-import type { Lock } from '../../scripts/package-lock.ts'
+import type { Lock } from '../../scripts/package-lock/package-lock.ts'
 import { CENTOS, CLEARLINUX } from '../mirrors/rpm-distros.ts'
 import { startRpmMirror } from '../mirrors/rpm.ts'
 import type { RpmMirror } from '../mirrors/rpm.ts'

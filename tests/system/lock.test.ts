@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 
-import type { Lock } from '../../scripts/package-lock.ts'
+import type { Lock } from '../../scripts/package-lock/package-lock.ts'
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startDebian } from '../mirrors/archive.ts'
 import { oneByteChanged } from '../mirrors/server.ts'

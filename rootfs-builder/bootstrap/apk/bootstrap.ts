@@ -3,7 +3,7 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { posix } from 'node:path'
 
 import type { ArchName } from '../../../scripts/arch.ts'
-import { DOWNLOADS, inParallel } from '../../../scripts/locked-file.ts'
+import { DOWNLOADS, inParallel } from '../../../scripts/package-lock/locked-file.ts'
 import { capture, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
 import { hostPath } from '../../guest.ts'

@@ -2,16 +2,16 @@
 import { copyFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { signedIndexFile } from './apt-index.ts'
-import type { IndexRequest, IndexedSuite } from './apt-index.ts'
-import { digestIn, fetchPackageLists, fieldOf, readPackageList } from './apt-lists.ts'
-import type { PackageList } from './apt-lists.ts'
-import { signedText } from './apt-package.ts'
+import { signedIndexFile } from '../apt-index.ts'
+import type { IndexRequest, IndexedSuite } from '../apt-index.ts'
+import { digestIn, fetchPackageLists, fieldOf, readPackageList } from '../apt-lists.ts'
+import type { PackageList } from '../apt-lists.ts'
+import { signedText } from '../apt-package.ts'
 import { keepFile } from './locked-file.ts'
 import type { LockPlaces } from './locked-file.ts'
 import { disagreeing, otherSigners, vendoredIndexes } from './locked-index.ts'
 import type { LockedGuest, LockedIndex } from './package-lock.ts'
-import { readSigned } from './signed-text.ts'
+import { readSigned } from '../signed-text.ts'
 
 /** A suite's index, and the lists of packages that it names. */
 export interface SuiteLists {

@@ -2,9 +2,9 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { sha256, sha256File } from './digest.ts'
-import { BuildError } from './errors.ts'
-import { writeWhole } from './temporary.ts'
+import { sha256, sha256File } from '../digest.ts'
+import { BuildError } from '../errors.ts'
+import { writeWhole } from '../temporary.ts'
 
 /**
  * A folder with everything that a lock names, laid out as an OCI image: a blob per file, by its digest, and
