@@ -3,16 +3,11 @@ import { existsSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 import { run } from '../../scripts/run.ts'
-import { exists, list, makeFolder, overlay, writeText } from '../guest.ts'
+import { makeFolder, overlay } from '../guest.ts'
 import type { ProvisionContext } from './context.ts'
-
-/** Debian's link of systemd's to a list that only kmod makes; from systemd 257 on its service fails without. */
-const LIST = { link: 'modules.conf', folder: 'etc/modules-load.d', file: 'etc/modules' } as const
 
 /** Install the modules of the guest kernel, with the index modprobe reads when the folder lacks one. */
 export async function installKernelModules({ guest, settings, logFile }: ProvisionContext): Promise<void> {
-  const leadsNowhere = !exists(guest, `${LIST.folder}/${LIST.link}`)
-  if (list(guest, LIST.folder).includes(LIST.link) && leadsNowhere) writeText(guest, LIST.file, '')
   const source = settings.KERNEL_MODULES_DIR
   if (source === '') return
   const version = basename(source)
