@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { ARCHES } from '../arch.ts'
@@ -126,21 +126,28 @@ interface KernelRequest {
   readonly kernelPackage: string
 }
 
-/** Let apt work in folders of our own: the host's sources, lists and packages play no part. */
+/**
+ * Let apt work in folders of our own: the host's sources, lists, keys and packages play no part.
+ *
+ * It works in their folder, whose path it is not told: its list of sources cannot hold one with a space.
+ */
 async function downloadKernel(folder: string, request: KernelRequest): Promise<void> {
   const apt = join(folder, 'apt')
-  const places = ['etc/apt', 'lists/partial', 'cache/archives/partial']
+  const places = ['etc/apt/trusted.gpg.d', 'lists/partial', 'cache/archives/partial']
   for (const place of places) mkdirSync(join(apt, place), { recursive: true })
   writeFileSync(join(apt, 'status'), '')
-  const source = `deb [signed-by=${request.keyring} arch=${request.debian}] ${request.mirror} ${request.release} main\n`
+  const source = `deb [arch=${request.debian}] ${request.mirror} ${request.release} main\n`
   writeFileSync(join(apt, 'etc/apt/sources.list'), source)
+  const keyring = readFileSync(request.keyring)
+  const ending = keyring.includes('-----BEGIN PGP') ? 'asc' : 'gpg'
+  writeFileSync(join(apt, `etc/apt/trusted.gpg.d/archive.${ending}`), keyring)
   const options = Object.entries({
-    Dir: apt,
-    'Dir::Etc': join(apt, 'etc/apt'),
-    'Dir::State': apt,
-    'Dir::State::lists': join(apt, 'lists'),
-    'Dir::State::status': join(apt, 'status'),
-    'Dir::Cache': join(apt, 'cache'),
+    Dir: './',
+    'Dir::Etc': './etc/apt',
+    'Dir::State': './',
+    'Dir::State::lists': './lists',
+    'Dir::State::status': './status',
+    'Dir::Cache': './cache',
     'APT::Architecture': request.debian,
     'APT::Architectures': request.debian,
     'APT::Sandbox::User': 'root',
@@ -148,17 +155,12 @@ async function downloadKernel(folder: string, request: KernelRequest): Promise<v
     'Acquire::Retries': '5',
   }).flatMap(([name, value]) => ['-o', `${name}=${value}`])
   const logFile = join(folder, 'apt.log')
-  await run(['apt-get', ...options, 'update'], { logFile, env: { APT_CONFIG: '/dev/null' } })
+  const inFolder = { cwd: apt, env: { APT_CONFIG: '/dev/null' } }
+  await run(['apt-get', ...options, 'update'], { logFile, ...inFolder })
   const names = await kernelPackages(request.kernelPackage, (name) =>
-    capture(['apt-cache', ...options, 'show', '--no-all-versions', name], {
-      env: { APT_CONFIG: '/dev/null' },
-    }),
+    capture(['apt-cache', ...options, 'show', '--no-all-versions', name], inFolder),
   )
-  await run(['apt-get', ...options, 'download', ...names], {
-    logFile,
-    cwd: apt,
-    env: { APT_CONFIG: '/dev/null' },
-  })
+  await run(['apt-get', ...options, 'download', ...names], { logFile, ...inFolder })
   for (const deb of readdirSync(apt).filter((name) => name.endsWith('.deb')))
     await shell`dpkg-deb --fsys-tarfile ${join(apt, deb)} | tar --extract --no-same-owner --directory ${folder}`
   await run(['rm', '-r', apt])

@@ -3,6 +3,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import {
   cpSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -18,7 +19,7 @@ import t from 'tap'
 import { makeKey, smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { startUbuntu } from '../mirrors/archive.ts'
-import { BOOT_WORKDIR, PROJECT, ended, makeAsync } from './user.ts'
+import { BOOT_WORKDIR, ODD_NAME, PROJECT, ended, makeAsync, openScratch } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(30 * 60 * 1000)
@@ -325,10 +326,9 @@ t.test('alpine: what cannot be trusted or met is one clear error, and leaves no 
 })
 
 t.test('a distro is begun from the template, filled in, and builds', async (t) => {
-  const project = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
-  t.teardown(() => {
-    rmSync(project, { recursive: true, force: true })
-  })
+  const { scratch } = openScratch(t)
+  const project = join(scratch, ODD_NAME)
+  mkdirSync(project)
   // What git knows of, so that nothing of this checkout is changed; and what npm has installed, which
   // its make takes for new as long as package.json keeps its time.
   execFileSync(
@@ -367,4 +367,5 @@ t.test('a distro is begun from the template, filled in, and builds', async (t) =
   const built = await inCopy('rootfs', { DISTRO: 'mine' })
   t.equal(built.status, 0, built.said)
   t.match(built.stdout, /ROOTFS +mine noble x86_64 +\d+ packages/)
+  for (const { said } of [begun, built]) t.notMatch(said, 'unexpected EOF')
 })

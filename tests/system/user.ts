@@ -1,8 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess, SpawnOptionsWithStdioTuple } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+
+import type { Test } from 'tap'
 
 import { openWorkspace } from '../../scripts/workspace.ts'
 
@@ -97,6 +109,40 @@ export function ended(child: ChildProcess): Promise<Ended> {
     child.on('close', (status) => {
       resolve({ status: status ?? 1, stdout, said: `${stdout}${stderr}` })
     })
+  })
+}
+
+/** What shells, make, apt and dnf may each stumble over in a path. */
+export const ODD_NAME = `it's "x", y`
+
+/** Folders of one test file, which go when it ends. */
+export interface Scratch {
+  readonly scratch: string
+  /** Settings of a build that finds nothing another has fetched, in a folder with an odd name. */
+  readonly fresh: () => { readonly WORKDIR: string }
+}
+
+/** Make the folders of a test file. */
+export function openScratch(t: Pick<Test, 'teardown'>): Scratch {
+  const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
+  t.teardown(() => {
+    rmSync(scratch, { recursive: true, force: true })
+  })
+  let folders = 0
+  return {
+    scratch,
+    fresh: () => {
+      folders += 1
+      return { WORKDIR: join(scratch, `${String(folders)} ${ODD_NAME}`) }
+    },
+  }
+}
+
+/** Half-made things that are still there, at any depth outside of the rootfs. */
+export function leftovers(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    if (entry.name.includes('.tmp-')) return [entry.name]
+    return entry.isDirectory() && !entry.name.endsWith('_rootfs') ? leftovers(join(folder, entry.name)) : []
   })
 }
 
