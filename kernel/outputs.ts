@@ -1,5 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  lutimesSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import { basename, join } from 'node:path'
 
 import type { Json } from '../scripts/digest.ts'
@@ -7,6 +16,7 @@ import { sha256File } from '../scripts/digest.ts'
 import { isCurrent, outputStamp, readManifest, writeManifest } from '../scripts/manifest.ts'
 import { run } from '../scripts/run.ts'
 import { withTemporary } from '../scripts/temporary.ts'
+import { readTree } from '../scripts/tree.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { valueOf } from './config-file.ts'
 import type { Configured } from './configure.ts'
@@ -133,5 +143,9 @@ async function publishModules(
     // Links to the sources and objects of this machine.
     for (const name of ['build', 'source'])
       rmSync(join(temporary, 'lib/modules', release, name), { force: true })
+    // What is installed has the time of that; the folder is the same whenever it is made.
+    for (const { path } of readTree(temporary)) {
+      lutimesSync(join(temporary, path), plan.epochSeconds, plan.epochSeconds)
+    }
   })
 }

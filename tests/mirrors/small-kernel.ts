@@ -36,7 +36,7 @@ function makefile(fault: keyof typeof FAULTS | undefined): string {
     'OBJECTS := $(patsubst %.c,$(O)/%.o,$(sort $(wildcard init/*.c)))',
     'BANNER := Linux version $(RELEASE) ($(KBUILD_BUILD_USER)@$(KBUILD_BUILD_HOST)) ($(shell gcc --version | head -n 1), ld) \\#$(KBUILD_BUILD_VERSION) SMP $(KBUILD_BUILD_TIMESTAMP)',
     '',
-    '.PHONY: allnoconfig olddefconfig bzImage',
+    '.PHONY: allnoconfig olddefconfig bzImage modules modules_install',
     'allnoconfig:',
     '\tgrep -vxFf absent $(KCONFIG_ALLCONFIG) | grep -v "is not set" | LC_ALL=C sort >$(O)/.config',
     '\t$(MORE_CONFIG)',
@@ -53,6 +53,11 @@ function makefile(fault: keyof typeof FAULTS | undefined): string {
     '\tmkdir -p $(O)/include/config && echo $(RELEASE) >$(O)/include/config/kernel.release',
     '$(O)/arch/x86/boot/bzImage: $(O)/vmlinux',
     '\tmkdir -p $(@D) && gzip -n -c $< >$@',
+    'MODULES := $(INSTALL_MOD_PATH)/lib/modules/$(RELEASE)',
+    'modules: $(OBJECTS)',
+    'modules_install:',
+    '\tmkdir -p $(MODULES)/kernel && cp $(O)/init/part1.o $(MODULES)/kernel/part1.ko',
+    '\techo kernel/part1.o >$(MODULES)/modules.order && ln -s $(CURDIR) $(MODULES)/build',
     '',
   ].join('\n')
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -28,7 +28,10 @@ async function repro(
   const [tree, workdir] = [join(scratch, `tree-${name}`), join(scratch, `w-${name}`)]
   writeSmallKernel(tree, fault)
   const settings = { DISTRO: 'debian', ARCH: 'x86_64', SOURCE_DATE_EPOCH: '1795000000', TARGET: 'kernel' }
-  const source = { KERNEL_SOURCE: 'local', KERNEL_TREE: tree, WORKDIR: workdir }
+  const fragments = join(scratch, 'fragments')
+  mkdirSync(fragments, { recursive: true })
+  writeFileSync(join(fragments, 'modules.conf'), '# to see that they are compared\nCONFIG_MODULES=y\n')
+  const source = { KERNEL_SOURCE: 'local', KERNEL_TREE: tree, KERNEL_FRAGMENTS: fragments, WORKDIR: workdir }
   return { ...(await makeAsync('repro', { ...settings, ...source })), workdir }
 }
 
@@ -40,6 +43,8 @@ t.test('what the kernel step makes is the same under every disturbance', async (
   const vmlinux = readFileSync(join(workdir, 'vmlinux.container'), 'latin1')
   t.match(vmlinux, /Linux version 9\.8\.7 \(osbuilder@osbuilder\) .* #1 SMP Wed, 18 Nov 2026 11:06:40 GMT/)
   t.match(vmlinux, '\0init/part3.c\0', 'a file is named from the sources on')
+  const module = join(workdir, 'modules-9.8.7/lib/modules/9.8.7/kernel/part1.ko')
+  t.match(statSync(module), { mtimeMs: 1_795_000_000_000, mode: 0o100644 })
 })
 
 const TOLD = {
