@@ -4,7 +4,12 @@ import { basename } from 'node:path'
 import { fingerprint } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import { offlineWithoutLock, openLock } from '../../scripts/package-lock/package-lock.ts'
-import type { AskedGuest, LockedGuest, LockedPackage, OpenLock } from '../../scripts/package-lock/package-lock.ts'
+import type {
+  AskedGuest,
+  LockedGuest,
+  LockedPackage,
+  OpenLock,
+} from '../../scripts/package-lock/package-lock.ts'
 import type { LockPlaces } from '../../scripts/package-lock/locked-file.ts'
 import type { Settings } from '../../scripts/settings.ts'
 import type { InstalledPackage } from '../packages.ts'

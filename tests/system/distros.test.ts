@@ -19,26 +19,17 @@ import t from 'tap'
 import { makeKey, smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { startUbuntu } from '../mirrors/archive.ts'
-import { BOOT_WORKDIR, ODD_NAME, PROJECT, ended, makeAsync, openScratch } from './user.ts'
+import { BOOT_SETTINGS, BOOT_WORKDIR, ODD_NAME, PROJECT, ended, makeAsync, openScratch } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(30 * 60 * 1000)
 
-/** One folder for all distros: the boot kernel is shared through its cache. */
 const WORKDIR = BOOT_WORKDIR
-
-const COMMON = {
-  WORKDIR,
-  SOURCE_DATE_EPOCH: '1795000000',
-  INITRD_COMPRESSION: 'zstd',
-  BOOT_TIMEOUT: '300',
-  REFRESH: 'always',
-}
 
 const ubuntu = await startUbuntu()
 t.teardown(() => ubuntu.close())
 
-const UBUNTU = { ...COMMON, DISTRO: 'ubuntu', REPO_URL: ubuntu.url, REPO_KEYRING: ubuntu.keyring }
+const UBUNTU = { ...BOOT_SETTINGS, DISTRO: 'ubuntu', REPO_URL: ubuntu.url, REPO_KEYRING: ubuntu.keyring }
 
 for (const [agentInit, pid1, kind] of [
   ['no', 'systemd', 'image'],
@@ -96,7 +87,7 @@ t.teardown(() => alpine.close())
 const SMALL = await smallAlpine()
 await alpine.publish(SMALL)
 
-const ALPINE = { ...COMMON, DISTRO: 'alpine', REPO_URL: alpine.url, REPO_KEYRING: alpine.keyring }
+const ALPINE = { ...BOOT_SETTINGS, DISTRO: 'alpine', REPO_URL: alpine.url, REPO_KEYRING: alpine.keyring }
 
 for (const kind of ['image', 'initrd'] as const) {
   t.test(`alpine: the ${kind} comes up with the agent as PID 1, which needs no word`, async (t) => {
@@ -226,7 +217,12 @@ t.test('alpine: a tagged repository with a key of its own serves what is asked o
   t.notOk(existsSync(join(workdir, 'alpine_rootfs/lib/apk/db')))
   const wrong = await makeAsync('rootfs', { ...settings, REPO_EXTRA: 'ftp://x' })
   t.match(wrong.said, /REPO_EXTRA=ftp:\/\/x: expected http:\/\/… or @tag=http:\/\/…/)
-  const debian = await makeAsync('rootfs', { ...COMMON, DISTRO: 'debian', REPO_KEY: '/x', REPO_EXTRA: url })
+  const debian = await makeAsync('rootfs', {
+    ...BOOT_SETTINGS,
+    DISTRO: 'debian',
+    REPO_KEY: '/x',
+    REPO_EXTRA: url,
+  })
   t.match(debian.said, /2 problems[^]*REPO_KEY=\/x: is for distros with apk; debian has apt[^]*REPO_EXTRA=/)
   rmSync(workdir, { recursive: true, force: true })
 })

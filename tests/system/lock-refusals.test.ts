@@ -9,7 +9,7 @@ import type { Test } from 'tap'
 import { askedGuest } from '../../rootfs-builder/bootstrap/plan.ts'
 import { choose } from '../../rootfs-builder/distros.ts'
 import { sha256 } from '../../scripts/digest.ts'
-import type { Lock, LockedGuest } from '../../scripts/package-lock/package-lock.ts'
+import type { AskedGuest, Lock, LockedGuest } from '../../scripts/package-lock/package-lock.ts'
 import { parseSettings } from '../../scripts/settings.ts'
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startDebian } from '../mirrors/archive.ts'
@@ -29,9 +29,7 @@ t.teardown(() => Promise.all([debian, otherDebian, alpine, otherAlpine].map((mir
 
 // Never installed: all of these builds end before that.
 debian.add({ name: 'base', version: '1', isEssential: true })
-for (const name of ['chrony', 'iptables', 'cryptsetup-bin', 'e2fsprogs', 'init', 'dbus', 'libseccomp2']) {
-  debian.add({ name, version: '1' })
-}
+for (const name of asked('debian').asked) debian.add({ name, version: '1' })
 await alpine.publish(await smallAlpine())
 
 const GUESTS = {
@@ -55,6 +53,12 @@ for (const [target, settings] of [
 }
 
 const LOCK = readFileSync(PLACES.LOCK_FILE, 'utf8')
+
+/** What a build of a distro asks for when nothing is set. */
+function asked(distro: string): AskedGuest {
+  const settings = parseSettings({ DISTRO: distro })
+  return askedGuest(settings, choose(settings)).asked
+}
 
 function guestOf(lock: Lock, distro: string): LockedGuest {
   const found = lock.guests.find((guest) => guest.distro === distro)
@@ -203,9 +207,8 @@ t.test('an index that the distro does not have, whose name would be a path', asy
   const signed = { archive: 'http://127.0.0.1:9', dateSeconds: 1, signers: [] }
   // dnf's repositories are folders of these names. It is stopped without OFFLINE too, which misses the index first.
   const forged = spoilt((_, lockFile) => {
-    const settings = parseSettings({ DISTRO: 'centos' })
     const guest: LockedGuest = {
-      ...askedGuest(settings, choose(settings)).asked,
+      ...asked('centos'),
       ...{ mirror: signed.archive, indexes: [{ ...file, ...signed, name }], packages: [] },
     }
     writeFileSync(lockFile, JSON.stringify({ ...(JSON.parse(LOCK) as Lock), guests: [guest] }))

@@ -18,29 +18,20 @@ import t from 'tap'
 import { CENTOS, CLEARLINUX } from '../mirrors/rpm-distros.ts'
 import { startRpmMirror } from '../mirrors/rpm.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
-import { BOOT_WORKDIR, ODD_NAME, makeAsync } from './user.ts'
+import { BOOT_SETTINGS, BOOT_WORKDIR, ODD_NAME, makeAsync } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(30 * 60 * 1000)
 
-/** One folder for all distros: the boot kernel is shared through its cache. */
 const WORKDIR = BOOT_WORKDIR
-
-const COMMON = {
-  WORKDIR,
-  SOURCE_DATE_EPOCH: '1795000000',
-  INITRD_COMPRESSION: 'zstd',
-  BOOT_TIMEOUT: '300',
-  REFRESH: 'always',
-}
 
 const centos = await startRpmMirror(CENTOS)
 const clear = await startRpmMirror(CLEARLINUX)
 t.teardown(() => Promise.all([centos.close(), clear.close()]))
 
 const SETTINGS = {
-  centos: { ...COMMON, DISTRO: 'centos', REPO_URL: centos.url, REPO_KEYRING: centos.keyring },
-  clearlinux: { ...COMMON, DISTRO: 'clearlinux', REPO_URL: clear.url, REPO_KEYRING: clear.keyring },
+  centos: { ...BOOT_SETTINGS, DISTRO: 'centos', REPO_URL: centos.url, REPO_KEYRING: centos.keyring },
+  clearlinux: { ...BOOT_SETTINGS, DISTRO: 'clearlinux', REPO_URL: clear.url, REPO_KEYRING: clear.keyring },
 }
 
 for (const [distro, agentInit, kind, said] of [

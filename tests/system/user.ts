@@ -151,6 +151,15 @@ const NO_FOLDERS = { CACHE_DIR: '', ROOTFS_BUILD_DEST: '', IMAGES_BUILD_DEST: ''
 /** The folder in which guests are built and booted, whose cache others share for its kernel. */
 export const BOOT_WORKDIR = join(PROJECT, 'workdir', 'test-boot')
 
+/** Settings of every guest that is built and booted there. */
+export const BOOT_SETTINGS = {
+  WORKDIR: BOOT_WORKDIR,
+  SOURCE_DATE_EPOCH: '1795000000',
+  INITRD_COMPRESSION: 'zstd',
+  BOOT_TIMEOUT: '300',
+  REFRESH: 'always',
+} as const
+
 /** Cache of BOOT_WORKDIR, for tests that build elsewhere: the kernel of a distro is fetched once. */
 export function bootCache(): string {
   return openWorkspace({ ...NO_FOLDERS, WORKDIR: BOOT_WORKDIR }).cacheDir

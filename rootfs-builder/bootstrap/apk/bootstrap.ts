@@ -74,9 +74,13 @@ async function installAll(guest: Guest, tree: ApkTree, options: Options): Promis
     const ran = await runScript(guest, facts, { moment, args, arch: tree.arch }, options)
     if (ran) forgetTree(installation)
   }
-  const folders = await storeAll(tree)
-  for (const item of tree.chosen) {
-    const one = readPackage(item, folders.get(item) ?? '')
+  const { chosen, keys, cacheDir, locked } = tree
+  // Only when the last of them is verified does the first script run.
+  const folders = await inParallel(chosen, DOWNLOADS, (item) =>
+    storePackage(item, keys, cacheDir, locked?.get(item)),
+  )
+  for (const [number, item] of chosen.entries()) {
+    const one = readPackage(item, folders[number] ?? '')
     await script(one.facts, 'pre-install', [item.version])
     unpackPackage(installation, one)
     await writeXattrs(installation.files.get(item.name) ?? [])
@@ -95,25 +99,6 @@ async function installAll(guest: Guest, tree: ApkTree, options: Options): Promis
     keys: new Map(pemOf(tree.keys)),
     epochSeconds: tree.epochSeconds,
   })
-}
-
-/**
- * Have all packages in the cache, several fetched and unpacked at once.
- *
- * Only when the last of them is verified does the first script run.
- */
-async function storeAll({
-  chosen,
-  keys,
-  cacheDir,
-  locked,
-}: ApkTree): Promise<ReadonlyMap<ApkPackage, string>> {
-  const rows = await inParallel(
-    chosen,
-    DOWNLOADS,
-    async (item) => [item, await storePackage(item, keys, cacheDir, locked?.get(item))] as const,
-  )
-  return new Map(rows)
 }
 
 /** Folders of installed packages that a trigger's patterns name, as its script is told them. */
