@@ -63,10 +63,10 @@ rootfs-%: $(COMPILED) ## Build the rootfs of the distro named in the target
 	@DISTRO=$* $(ROOTFS_OF_DISTRO)
 
 image-%: rootfs-% ## Build the image of the distro named in the target
-	@DISTRO=$* $(IMAGE_STEP) -o '$(IMAGES_BUILD_DEST)/kata-containers-image-$*.img'
+	@DISTRO=$* $(IMAGE_STEP) -o "$$IMAGES_BUILD_DEST/kata-containers-image-$*.img"
 
 initrd-%: rootfs-% ## Build the initrd of the distro named in the target
-	@DISTRO=$* $(INITRD_STEP) -o '$(IMAGES_BUILD_DEST)/kata-containers-initrd-$*.img'
+	@DISTRO=$* $(INITRD_STEP) -o "$$IMAGES_BUILD_DEST/kata-containers-initrd-$*.img"
 
 ##@ Kernel
 .PHONY: kernel-src kernel kernel-config kernel-menuconfig kernel-diff install-kernel
@@ -83,7 +83,7 @@ kernel-menuconfig: $(COMPILED) ## Change the configuration in a menu; the differ
 	@$(RUN)/kernel/menuconfig.js
 
 kernel-diff: $(COMPILED) ## Compare two kernel configurations by meaning: A= and B=
-	@$(RUN)/kernel/diff.js '$(A)' '$(B)'
+	@$(RUN)/kernel/diff.js "$${A-}" "$${B-}"
 
 install-kernel: $(COMPILED) ## Install the kernel to DESTDIR/PREFIX/share/kata-containers
 	@$(RUN)/kernel/install.js
@@ -117,7 +117,7 @@ lock-update: $(COMPILED) ## Show what would change in LOCK_FILE; WRITE=yes write
 	@$(LOCK_STEP) -u
 
 vendor: $(COMPILED) ## Gather all that LOCK_FILE names in VENDOR_DIR
-	@$(RUN)/scripts/vendor.js
+	@$(RUN)/scripts/package-lock/vendor.js
 
 ##@ Proof
 .PHONY: sbom sign verify repro
@@ -201,7 +201,7 @@ distclean: ## Remove everything made, caches and compiled steps too
 	@rm -rf build node_modules .tap
 
 print-%: ## Show the value of a make variable
-	@echo '$($*)'
+	@$(info $($*)):
 
 # Sources are never made, whatever pattern above their names may match.
 $(SOURCES): ;

@@ -90,9 +90,16 @@ async function main(given: StepArguments): Promise<void> {
   const workspace = openWorkspace(settings)
   const output = resolve(given.text('o') ?? join(workspace.imagesDest, 'kata-containers.img'))
   const folder = given.positional[0]
-  const request: Request = { settings, workspace, output, isAsked: given.has('w'), startMs: Date.now() }
-  await withRootfs(settings, workspace, folder === undefined ? undefined : resolve(folder), (rootfs) =>
-    packImage(request, rootfs),
+  const request = { settings, workspace, output, isAsked: given.has('w'), startMs: Date.now() }
+  let code = ''
+  await withRootfs(
+    settings,
+    workspace,
+    folder === undefined ? undefined : resolve(folder),
+    (rootfs) => packImage({ ...request, code }, rootfs),
+    () => {
+      code = codeDigest(['image-builder', 'image-builder/filesystem', 'scripts'])
+    },
   )
 }
 
@@ -100,20 +107,22 @@ interface Request {
   readonly settings: Settings
   readonly workspace: Workspace
   readonly output: string
+  /** Digest of the code that packs. */
+  readonly code: string
   /** Only tell what would be done. */
   readonly isAsked: boolean
   readonly startMs: number
 }
 
 async function packImage(request: Request, rootfs: SourceRootfs): Promise<void> {
-  const { settings, workspace, output, isAsked, startMs } = request
+  const { settings, workspace, output, code, isAsked, startMs } = request
   const chosen = chosenSettings(settings)
   const { tools } = FILESYSTEMS[settings.FS_TYPE]
   const inputs = {
     settings: chosen,
     rootfs: rootfs.stamp,
     epochSeconds: rootfs.epochSeconds,
-    code: codeDigest(['image-builder', 'image-builder/filesystem', 'scripts']),
+    code,
     ...(settings.MEASURED_ROOTFS
       ? { variant: settings.BUILD_VARIANT, signing: signingInputs(settings) }
       : {}),

@@ -13,6 +13,7 @@ import type { Manifest } from '../scripts/manifest.ts'
 import { requireTools, startFilter } from '../scripts/run.ts'
 import { readSettings, select } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
+import { systemdOf } from '../scripts/rootfs-check.ts'
 import {
   SOURCE_SETTINGS,
   checkSource,
@@ -78,7 +79,7 @@ async function main(given: StepArguments): Promise<void> {
   const workspace = openWorkspace(settings)
   const output = resolve(given.text('o') ?? join(workspace.imagesDest, 'kata-containers-initrd.img'))
   const folder = given.positional[0]
-  const request: Request = {
+  const request = {
     settings,
     workspace,
     output,
@@ -86,8 +87,15 @@ async function main(given: StepArguments): Promise<void> {
     isAsked: given.has('w'),
     startMs: Date.now(),
   }
-  await withRootfs(settings, workspace, folder === undefined ? undefined : resolve(folder), (rootfs) =>
-    packInitrd(request, rootfs),
+  let code = ''
+  await withRootfs(
+    settings,
+    workspace,
+    folder === undefined ? undefined : resolve(folder),
+    (rootfs) => packInitrd({ ...request, code }, rootfs),
+    () => {
+      code = codeDigest(['initrd-builder', 'scripts'])
+    },
   )
 }
 
@@ -95,6 +103,8 @@ interface Request {
   readonly settings: Settings
   readonly workspace: Workspace
   readonly output: string
+  /** Digest of the code that packs. */
+  readonly code: string
   /** Add nothing to the rootfs. */
   readonly plain: boolean
   /** Only tell what would be done. */
@@ -103,14 +113,14 @@ interface Request {
 }
 
 async function packInitrd(request: Request, rootfs: SourceRootfs): Promise<void> {
-  const { settings, workspace, output, plain, isAsked, startMs } = request
+  const { settings, workspace, output, code, plain, isAsked, startMs } = request
   const compression = settings.INITRD_COMPRESSION
   const argv = compressorArgv(compression, settings.INITRD_COMPRESSION_LEVEL)
   const others = {
     settings: withoutChecks(select(settings, INITRD_SETTINGS)),
     plain,
     epochSeconds: rootfs.epochSeconds,
-    code: codeDigest(['initrd-builder', 'scripts']),
+    code,
     tools: argv === undefined ? {} : { [argv[0]]: await toolVersion(argv[0], workspace.cacheDir) },
   }
   const inputs = { ...others, rootfs: rootfs.stamp }
@@ -169,7 +179,7 @@ function guestEntries(settings: Settings, rootfs: SourceRootfs): TreeEntry[] {
   const additions = commonAdditions(rootfs.entries, rootfs.epochSeconds)
   const hasInit = rootfs.entries.some(({ path }) => path === 'init')
   if (!hasInit) {
-    const target = settings.AGENT_INIT ? '/sbin/init' : '/usr/lib/systemd/systemd'
+    const target = settings.AGENT_INIT ? '/sbin/init' : systemdOf(rootfs.entries)
     additions.push(linkEntry('init', target, rootfs.epochSeconds))
   }
   return withEntries(rootfs.entries, additions)
@@ -183,7 +193,7 @@ async function pack(
   epochSeconds: number,
 ): Promise<{ sizeBytes: number }> {
   if (argv === undefined) return packNewc(entries, createWriteStream(file), { epochSeconds })
-  const compressor = await startFilter(argv, file)
+  const compressor = startFilter(argv, file)
   const packed = packNewc(entries, compressor.stdin, { epochSeconds })
   // The compressor's own message says more than the broken pipe that follows from its end.
   const [ended, written] = await Promise.allSettled([compressor.done, packed])

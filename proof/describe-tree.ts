@@ -59,6 +59,7 @@ export async function describeTree(
       componentOfStep: (step) => componentOfStep(step, inputs),
       packageDigests: digestsOf(rootfs.manifest?.result['packages']),
       takenFrom: inputs['distro'] === 'dracut' ? FROM_HOST : undefined,
+      workDir: workspace.workDir,
     }),
   )
   return {

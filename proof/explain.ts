@@ -157,17 +157,17 @@ function causeOfText(a: string, b: string, around: Surroundings): string {
     reasons.push('it names a folder of the build (working directory or HOME)')
   const times = (text: string): number[] =>
     [...text.matchAll(/\b1[0-9]{9}\b/g)].map((match) => Number(match[0]))
-  const dates = /\b(20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|(Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]* )/
+  const dates = /\b(?:20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d|(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]* +[^\n\0]{0,20})/
   if (
     times(a).some((time) => isWithin(time, around.firstSpan)) ||
     times(b).some((time) => isWithin(time, around.secondSpan))
   )
     reasons.push('it holds the time of the build')
-  else if (dates.test(a) && dates.test(b) && reasons.length === 0)
+  else if (reasons.length === 0 && isOther(a, b, dates))
     reasons.push('it holds a date: the clock or the time zone of the build')
   if (reasons.length > 0) return reasons.join(', and ')
   const uuid = /[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}/i
-  if (uuid.test(a) && uuid.test(b)) return 'it holds a UUID or another random number'
+  if (isOther(a, b, uuid)) return 'it holds a UUID or another random number'
   const sorted = (text: string): string =>
     text
       .split(/[\n ,:]+/)
@@ -178,11 +178,34 @@ function causeOfText(a: string, b: string, around: Surroundings): string {
   return ''
 }
 
+/** True when both have what matches, and not the same. */
+function isOther(a: string, b: string, pattern: RegExp): boolean {
+  const all = new RegExp(pattern.source, `${pattern.flags}g`)
+  const [one, other] = [a, b].map((text) => [...text.matchAll(all)].map(([match]) => match))
+  return (
+    one !== undefined &&
+    other !== undefined &&
+    one.length > 0 &&
+    other.length > 0 &&
+    one.join() !== other.join()
+  )
+}
+
 /** How much around the first differing byte is looked at. Unit: bytes. */
 const BEFORE = 128
 const AFTER = 256
 
-function explainContent(path: string, read: ReadBoth, around: Surroundings): Difference {
+/**
+ * Tell how the content of a file differs, and the likely cause.
+ *
+ * @param place offset to look at instead of the first byte that differs
+ */
+export function explainContent(
+  path: string,
+  read: ReadBoth,
+  around: Surroundings,
+  place?: number,
+): Difference {
   const [a, b] = read(path)
   if (a === undefined || b === undefined) {
     return {
@@ -193,24 +216,26 @@ function explainContent(path: string, read: ReadBoth, around: Surroundings): Dif
       cause: 'it could not be read again',
     }
   }
-  const at = firstDifference(a, b)
+  const at = place ?? firstDifference(a, b)
   const part = (bytes: Buffer): string =>
     bytes.subarray(Math.max(0, at - BEFORE), at + AFTER).toString('latin1')
-  const shown = (bytes: Buffer): string => {
-    const text = bytes
-      .subarray(Math.max(0, at - 8), at + 32)
-      .toString('latin1')
-      .replace(/[^\x20-\x7e]/g, '.')
-    return `${String(bytes.length)} bytes, at ${String(at)}: "${text}"`
-  }
   return {
     path,
     field: `content at offset ${String(at)}`,
-    first: shown(a),
-    second: shown(b),
+    first: shownAt(a, at),
+    second: shownAt(b, at),
     cause:
       causeOfBytes(a, b, at, around) || causeOfText(part(a), part(b), around) || causeOfWhole(a, b, around),
   }
+}
+
+/** A few bytes of a file, as text. */
+export function shownAt(bytes: Buffer, at: number): string {
+  const text = bytes
+    .subarray(Math.max(0, at - 8), at + 32)
+    .toString('latin1')
+    .replace(/[^\x20-\x7e]/g, '.')
+  return `${String(bytes.length)} bytes, at ${String(at)}: "${text}"`
 }
 
 /** Offset of the first byte that differs; the shorter length when one begins with the other. */

@@ -58,6 +58,8 @@ export interface TreeFacts {
   readonly packageDigests: ReadonlyMap<string, string>
   /** What has made the tree in place of a package manager. */
   readonly takenFrom: Component | undefined
+  /** Folder for files of the moment. */
+  readonly workDir: string
 }
 
 /**
@@ -74,7 +76,7 @@ export async function takeInventory(
   facts: TreeFacts,
 ): Promise<Inventory> {
   const distro = distroOf(view)
-  const { database, packages: found } = await readPackages(view, distro)
+  const { database, packages: found } = await readPackages(view, distro, facts.workDir)
   const packages = found.map((item) => {
     const sha256 = facts.packageDigests.get([item.name, item.version, item.arch].join(' '))
     return sha256 === undefined ? item : { ...item, sha256 }
@@ -121,12 +123,13 @@ export async function takeInventory(
 async function readPackages(
   view: TreeView,
   distro: DistroName,
+  workDir: string,
 ): Promise<{
   readonly database: PackageDatabase | undefined
   readonly packages: readonly DescribedPackage[]
 }> {
   for (const database of DATABASES) {
-    const packages = await database.read(view, distro)
+    const packages = await database.read(view, distro, workDir)
     if (packages !== undefined) return { database, packages }
   }
   return { database: undefined, packages: [] }

@@ -25,6 +25,7 @@ import type { Output } from './outputs.ts'
 import { prepareSecond, secondArgv } from './second-build.ts'
 import type { Disturbances } from './second-build.ts'
 import { compareKernels } from './compare-kernels.ts'
+import { makerOf } from './explain-kernel.ts'
 import { readTree } from '../scripts/tree.ts'
 
 const USAGE = `
@@ -166,7 +167,7 @@ interface Comparison {
 
 async function compare(first: Output, second: Output, of: Comparison): Promise<Difference[]> {
   const { settings, workspace, disturbances, around } = of
-  if (settings.TARGET === 'kernel') return compareKernels(first, second, around)
+  if (settings.TARGET === 'kernel') return compareKernels(first, second, disturbances.idShift, around)
   // The manifest tells what was built; the file is asked what is there.
   const isEqual = settings.TARGET !== 'rootfs' && sha256File(first.path) === sha256File(second.path)
   if (isEqual) return []
@@ -194,7 +195,7 @@ async function unequal(
 ): Promise<BuildError> {
   const makers = await makersOf(first, settings, workspace)
   const lines = differences.map(({ path, field, first: one, second: two, cause }) => {
-    const who = makers.get(path)
+    const who = first.manifest.kind === 'kernel' ? makerOf(path) : makers.get(path)
     const made = who === undefined ? '' : `; it is ${who}`
     return `/${path}: ${field}: first ${one || '(none)'}, second ${two || '(none)'}${made}; likely cause: ${cause}`
   })

@@ -2,10 +2,8 @@
 import { readFileSync } from 'node:fs'
 import { posix } from 'node:path'
 
+import { followPath } from '../scripts/guest-path.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
-
-/** As many links as the kernel follows in one path. Source: linux/namei.h, MAXSYMLINKS. */
-const MAX_SYMLINKS = 40
 
 /** A tree that is only looked at, its links followed as the guest would. */
 export interface TreeView {
@@ -71,24 +69,6 @@ function parentOf(path: string): string {
 }
 
 function walk(byPath: ReadonlyMap<string, TreeEntry>, path: string): string {
-  let pending = path.split('/').filter((part) => part !== '' && part !== '.')
-  const walked: string[] = []
-  for (let links = 0; pending.length > 0;) {
-    const [part = '', ...rest] = pending
-    pending = rest
-    if (part === '..') {
-      walked.pop()
-      continue
-    }
-    const entry = byPath.get([...walked, part].join('/'))
-    if (entry?.type !== 'symlink' || links >= MAX_SYMLINKS) {
-      walked.push(part)
-      continue
-    }
-    links += 1
-    const target = entry.linkTarget ?? ''
-    if (posix.isAbsolute(target)) walked.length = 0
-    pending = [...target.split('/').filter((word) => word !== '' && word !== '.'), ...pending]
-  }
-  return walked.join('/')
+  // A loop leads nowhere, and nothing has its path.
+  return followPath(path, (place) => byPath.get(place)?.linkTarget) ?? path
 }

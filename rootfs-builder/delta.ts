@@ -3,6 +3,7 @@ import { lstatSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, posix } from 'node:path'
 
 import { findEntry, makeEntry } from '../scripts/cache.ts'
+import { BuildError } from '../scripts/errors.ts'
 import { capture } from '../scripts/run.ts'
 import { compareBytes } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
@@ -19,6 +20,10 @@ export interface Delta {
   readonly base: string
   /** In byte order of the paths. */
   readonly rows: readonly DeltaRow[]
+  /** The clock of the provisioned tree. Unit: seconds since 1970. */
+  readonly epochSeconds: number
+  /** What else is other than in the base tree, in its time alone: it was younger than that clock. */
+  readonly clamped: readonly DeltaRow[]
   readonly written: Written
 }
 
@@ -86,6 +91,24 @@ function parentOf(path: string): string {
   return parent === '.' ? '' : parent
 }
 
+/** What to undo of a delta for a base tree with this clock: with the same one, what has only its time stays. */
+export function rowsToUndo(delta: Delta, epochSeconds: number): readonly DeltaRow[] {
+  if (delta.epochSeconds === epochSeconds) return delta.rows
+  const folders = delta.clamped.map(({ path }) => parentOf(path))
+  const rows = new Map<string, DeltaRow>(
+    folders.map((path) => [path, { path, was: 'directory', is: 'directory' }]),
+  )
+  for (const row of [...delta.clamped, ...delta.rows]) rows.set(row.path, row)
+  return [...rows.values()].sort((a, b) => compareBytes(a.path, b.path))
+}
+
+/** Rows of the entries of a base tree that are younger than a clock. */
+export function clampedRows(entries: readonly TreeEntry[], epochSeconds: number): DeltaRow[] {
+  return entries
+    .filter(({ mtimeSeconds }) => mtimeSeconds > epochSeconds)
+    .map((entry) => ({ path: entry.path, was: kindOf(entry), is: kindOf(entry) }))
+}
+
 /** Turn a provisioned tree back into its base tree. */
 export async function undoDelta(tree: string, rows: readonly DeltaRow[], baseTar: string): Promise<void> {
   await replace(
@@ -95,7 +118,7 @@ export async function undoDelta(tree: string, rows: readonly DeltaRow[], baseTar
   )
 }
 
-/** Turn a base tree into the provisioned tree that the delta was kept of. */
+/** Turn a base tree that has its clock into the provisioned tree that the delta was kept of. */
 export async function applyDelta(tree: string, delta: KeptDelta): Promise<void> {
   await replace(
     tree,
@@ -111,6 +134,13 @@ interface Wanted {
 
 async function replace(tree: string, wanted: readonly Wanted[], tarFile: string): Promise<void> {
   for (const { path, want } of wanted) {
+    // A delta may be another machine's, and a tree's own links may point out of it.
+    if (!staysIn(tree, path)) {
+      throw new BuildError('E_INPUT', `${tarFile}: its delta has a path that leads out of the tree`, {
+        because: [JSON.stringify(path)],
+        hint: 'make cache-clean KEEP=0    and a REMOTE_CACHE that only people you trust may push to',
+      })
+    }
     const status = lstatSync(join(tree, path), { throwIfNoEntry: false })
     if (status === undefined || (want === 'directory' && status.isDirectory())) continue
     rmSync(join(tree, path), { recursive: true })
@@ -118,6 +148,17 @@ async function replace(tree: string, wanted: readonly Wanted[], tarFile: string)
   const present = wanted.filter(({ want }) => want !== 'absent').map(({ path }) => path)
   // The archive is sought through, not read: most of it is content of other members.
   await tarNames(['--extract', '--seek', '--file', tarFile, '--directory', tree, ...UNPACK_FLAGS], present)
+}
+
+/** True for a path below the root that passes no link. Paths before it are put right already, its folders among them. */
+function staysIn(tree: string, path: string): boolean {
+  if (path === '') return true
+  const parts = path.split('/')
+  if (parts.some((part) => ['', '.', '..'].includes(part))) return false
+  return parts.slice(0, -1).every((_, index) => {
+    const folder = join(tree, ...parts.slice(0, index + 1))
+    return lstatSync(folder, { throwIfNoEntry: false })?.isSymbolicLink() !== true
+  })
 }
 
 /** Run tar on just these paths, named as mmdebstrap names them. */
@@ -134,7 +175,9 @@ const PATHS_TAR = 'paths.tar'
 export function findDelta(cacheDir: string, fingerprint: string, base: string): KeptDelta | undefined {
   const folder = findEntry(cacheDir, 'provisioned', fingerprint)
   if (folder === undefined) return undefined
-  const delta = JSON.parse(readFileSync(join(folder, ROWS_FILE), 'utf8')) as Delta
+  const kept = JSON.parse(readFileSync(join(folder, ROWS_FILE), 'utf8')) as Delta
+  // One that was kept before times were told apart has all in its rows.
+  const delta = { ...{ epochSeconds: -1, clamped: [] }, ...kept }
   return delta.base === base ? { ...delta, tarFile: join(folder, PATHS_TAR) } : undefined
 }
 

@@ -16,10 +16,8 @@ import {
 import { join, posix, relative } from 'node:path'
 
 import { BuildError } from '../scripts/errors.ts'
+import { followPath } from '../scripts/guest-path.ts'
 import { readTree } from '../scripts/tree.ts'
-
-/** As many links as the kernel follows in one path. Source: linux/namei.h, MAXSYMLINKS. */
-const MAX_SYMLINKS = 40
 
 /** The host path of the guest's root. Only the functions of this module may write below it. */
 export interface Guest {
@@ -36,30 +34,11 @@ export interface Guest {
  * @throws BuildError E_INPUT on a loop of links
  */
 export function hostPath(guest: Guest, path: string, followLast: boolean = true): string {
-  let pending = partsOf(path)
-  const walked: string[] = []
-  for (let links = 0; pending.length > 0;) {
-    const [part = '', ...rest] = pending
-    pending = rest
-    if (part === '..') {
-      walked.pop()
-      continue
-    }
-    const target = pending.length > 0 || followLast ? linkAt(join(guest.root, ...walked, part)) : undefined
-    if (target === undefined) {
-      walked.push(part)
-      continue
-    }
-    links += 1
-    if (links > MAX_SYMLINKS) throw new BuildError('E_INPUT', `${guest.root}: ${path} is a loop of links`)
-    if (posix.isAbsolute(target)) walked.length = 0
-    pending = [...partsOf(target), ...pending]
-  }
-  return join(guest.root, ...walked)
-}
-
-function partsOf(path: string): string[] {
-  return path.split('/').filter((part) => part !== '' && part !== '.')
+  const found = followPath(path, (place, isLast) =>
+    isLast && !followLast ? undefined : linkAt(join(guest.root, place)),
+  )
+  if (found === undefined) throw new BuildError('E_INPUT', `${guest.root}: ${path} is a loop of links`)
+  return join(guest.root, found)
 }
 
 function linkAt(path: string): string | undefined {

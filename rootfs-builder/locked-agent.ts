@@ -2,8 +2,8 @@
 import { basename } from 'node:path'
 
 import { BuildError } from '../scripts/errors.ts'
-import { openLock } from '../scripts/package-lock.ts'
-import type { LockedAgent } from '../scripts/package-lock.ts'
+import { openLock } from '../scripts/package-lock/package-lock.ts'
+import type { LockedAgent } from '../scripts/package-lock/package-lock.ts'
 import type { Settings } from '../scripts/settings.ts'
 
 /** True for the agent that the settings ask for. */

@@ -9,15 +9,16 @@ import { listingPath, readState, writeManifest, writeState } from '../scripts/ma
 import { pullEntries, remoteCache } from '../scripts/remote-cache.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { changeFolder, discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
-import { listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
+import { clampTimes, listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
 import type { TreeListing } from '../scripts/tree-stamp.ts'
-import { compareBytes, readTree } from '../scripts/tree.ts'
+import { findTree } from '../scripts/tree-find.ts'
+import { compareBytes, entryAt } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { TREE_TAR, unpackBase } from './base-tree.ts'
 import type { BasePlan, BootstrapOptions, LowerPlan } from './bootstrap/plan.ts'
-import { applyDelta, deltaRows, findDelta, saveDelta, undoDelta } from './delta.ts'
-import type { DeltaRow, Written } from './delta.ts'
+import { applyDelta, clampedRows, deltaRows, findDelta, rowsToUndo, saveDelta, undoDelta } from './delta.ts'
+import type { Delta, DeltaRow, KeptDelta, Written } from './delta.ts'
 import type { Choice } from './distros.ts'
 import type { Guest } from './guest.ts'
 import { lowerFingerprint } from './inputs.ts'
@@ -64,7 +65,7 @@ export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
       mkdirSync(temporary)
       if (base === undefined) await bootstrap(build, temporary, wanted)
       else await unpackBase(join(base, TREE_TAR), temporary)
-      return await fill(build, wanted, temporary, readTree(temporary), [])
+      return await fill(build, wanted, temporary, clampBase(temporary, await findTree(temporary), wanted))
     })
   }
   const stored = join(base, TREE_TAR)
@@ -73,13 +74,15 @@ export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
   await changeFolder(
     output,
     async (temporary) => {
-      await undoDelta(temporary, delta.rows, stored)
-      packages = await fill(build, wanted, temporary, before, delta.rows)
+      const undone = rowsToUndo(delta, wanted.context.epochSeconds)
+      await undoDelta(temporary, undone, stored)
+      packages = await fill(build, wanted, temporary, clampAgain(temporary, before, undone, delta, wanted))
     },
     async (temporary) => {
-      await undoDelta(temporary, deltaRows(before, readTree(temporary), delta.rows), stored)
+      await undoDelta(temporary, deltaRows(before, await findTree(temporary), delta.rows), stored)
+      clampTimes(temporary, await findTree(temporary), delta.epochSeconds)
       await applyDelta(temporary, delta)
-      const { lines, stamp } = listTree(temporary)
+      const { lines, stamp } = await listTree(temporary)
       writeFileSync(listingPath(output), lines.join('\n'))
       writeState(output, temporary, { ...state, stamp })
     },
@@ -87,19 +90,49 @@ export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
   return packages
 }
 
-/**
- * Turn a base tree into the rootfs. Returns its number of packages.
- *
- * @param before entries of the tree, all of whose changes since are in `undone`
- * @param undone rows of the delta that was undone to get the base tree
- */
+/** A base tree in which nothing is younger than the clock. */
+interface Clamped {
+  /** Its entries, but for those of `undone`, which are of the tree before. */
+  readonly before: readonly TreeEntry[]
+  /** Rows of the delta that was undone to get it. */
+  readonly undone: readonly DeltaRow[]
+  /** What was younger. */
+  readonly clamped: readonly DeltaRow[]
+}
+
+function clampBase(tree: string, entries: readonly TreeEntry[], { context }: Wanted): Clamped {
+  const clamped = clampedRows(entries, context.epochSeconds)
+  return { before: clampTimes(tree, entries, context.epochSeconds), undone: [], clamped }
+}
+
+/** As clampBase, for a tree of which only some paths were put back. */
+function clampAgain(
+  tree: string,
+  before: readonly TreeEntry[],
+  undone: readonly DeltaRow[],
+  delta: KeptDelta,
+  { context: { epochSeconds } }: Wanted,
+): Clamped {
+  const back = undone.filter(({ was }) => was !== 'absent').map(({ path }) => entryAt(path, join(tree, path)))
+  const young = clampedRows(back, epochSeconds)
+  const now = new Map(clampTimes(tree, back, epochSeconds).map((entry) => [entry.path, entry]))
+  const kept = delta.epochSeconds === epochSeconds ? delta.clamped : []
+  const clamped = new Map([...kept, ...young].map((row) => [row.path, row]))
+  return {
+    before: before.map((entry) => now.get(entry.path) ?? entry),
+    undone: delta.rows,
+    clamped: [...clamped.values()],
+  }
+}
+
+/** Turn a base tree into the rootfs. Returns its number of packages. */
 async function fill(
   build: Build,
   wanted: Wanted,
   tree: string,
-  before: readonly TreeEntry[],
-  undone: readonly DeltaRow[],
+  { before, undone, clamped }: Clamped,
 ): Promise<number> {
+  const { epochSeconds } = wanted.context
   const { cacheDir } = build.workspace
   const guest: Guest = { root: tree }
   const packages = await build.plan.installed(guest)
@@ -114,15 +147,16 @@ async function fill(
     } finally {
       discard(scratchDir)
     }
-    entries = settleTimes(tree, wanted.context.epochSeconds, wanted.startMs)
+    entries = await settleTimes(tree, epochSeconds, wanted.startMs)
   } else {
     await applyDelta(tree, known)
-    entries = readTree(tree)
+    entries = await findTree(tree)
   }
   if (known === undefined) {
     const rows = deltaRows(before, entries, undone)
     if (rows.length < entries.length * LARGEST_DELTA) {
-      await saveDelta(cacheDir, wanted.fingerprint, tree, { base: wanted.base, rows, written })
+      const delta: Delta = { base: wanted.base, rows, epochSeconds, clamped, written }
+      await saveDelta(cacheDir, wanted.fingerprint, tree, delta)
     }
   }
   finish(build, tree, wanted, { packages, written, listing: listEntries(entries) })
@@ -222,6 +256,8 @@ function finish(
         packages: packages.map((item) => ({ ...item })),
         why: choice.distro.packages.map(({ packages: names, why }) => ({ packages: names, why })),
         written,
+        // With a lock, they and their signers are what it names: see docs/lock.md.
+        isLocked: plan.locked !== undefined,
         suites: plan.indexes,
         suitesNotUsed: plan.skipped.map((suite) => ({ ...suite })),
       },

@@ -117,7 +117,7 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
   await withLock(workspace, output, 'exclusive', async () => {
     removeLeftovers(workspace)
     if (readState(output)?.fingerprint === fingerprint) return
-    const unedited = protectEdits(output)
+    const unedited = await protectEdits(output)
     writeFileSync(logFile, '')
     const wanted: Wanted = {
       base: baseFingerprint(inputs),

@@ -43,6 +43,8 @@ export interface AptIndex {
 export interface IndexRequest {
   readonly suites: readonly Suite[]
   readonly keyring: string
+  /** Debian's name of an architecture: an optional suite without it is skipped. */
+  readonly debianArch?: string
   readonly cacheDir: string
   readonly refresh: 'daily' | 'always' | 'never'
   readonly nowMs: number
@@ -52,13 +54,15 @@ export interface IndexRequest {
  * The signed indexes of all suites, from the cache while it is fresh enough, else from the mirror.
  *
  * @throws BuildError E_SIGNATURE when an index is not signed by the keyring, E_NETWORK when the mirror
- *   cannot be reached and nothing is cached, E_INPUT when the mirror has no such suite
+ *   cannot be reached and nothing is cached, E_INPUT when the mirror has no such suite, or the suite has
+ *   nothing for the architecture
  */
 export async function resolveIndex(request: IndexRequest): Promise<AptIndex> {
   const keyringDigest = sha256(readFileSync(request.keyring))
   const key = fingerprint({
     suites: request.suites.map(({ suite, url }) => ({ suite, url })),
     keyring: keyringDigest,
+    ...(request.debianArch === undefined ? {} : { debianArch: request.debianArch }),
   })
   return remembered({ ...request, key }, () => fetchIndex(request))
 }
@@ -108,11 +112,24 @@ async function fetchSuite(row: Suite, request: IndexRequest): Promise<IndexedSui
     scratch: join(request.cacheDir, `inrelease-${sha256(address).slice(0, 12)}`),
     hint: 'check REPO_URL; for a mirror of your own set REPO_KEYRING to the keyring that signs it',
   })
+  const dateSeconds = dateOf(text, address)
+  const arch = request.debianArch ?? ''
+  if (!isFor(text, arch)) {
+    const why = `it has nothing for ${arch}`
+    if (row.optional === true) return { suite, url, why }
+    throw new BuildError('E_INPUT', `${address}: ${why}`, { hint: 'check ARCH, OS_VERSION and REPO_URL' })
+  }
   const digest = sha256(answer.content)
   mkdirSync(join(request.cacheDir, 'index'), { recursive: true })
   writeWhole(indexTextFile(request.cacheDir, digest), text)
   writeWhole(signedIndexFile(request.cacheDir, digest), answer.content)
-  return { suite, url, sha256: digest, dateSeconds: dateOf(text, address), signers }
+  return { suite, url, sha256: digest, dateSeconds, signers }
+}
+
+/** False for a suite that names its architectures and not this one; a small archive may name none. */
+function isFor(text: string, debianArch: string): boolean {
+  const named = /^Architectures: *(.+)$/m.exec(text)?.[1]?.split(/\s+/) ?? []
+  return debianArch === '' || named.length === 0 || named.includes(debianArch)
 }
 
 function dateOf(text: string, address: string): number {

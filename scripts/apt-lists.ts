@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, readFileSync, statSync } from 'node:fs'
+import { existsSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { gunzipSync } from 'node:zlib'
 
 import type { IndexedSuite } from './apt-index.ts'
 import { fetchFile } from './fetch-file.ts'
-import { run } from './run.ts'
-import { discard, temporaryFor } from './temporary.ts'
+import { unpackedFile } from './unpacked-file.ts'
 
 /** A list of packages that a signed index names by its digest. */
 export interface PackageList {
@@ -85,23 +83,14 @@ function byHash(path: string, digest: string): string {
 /**
  * Paragraphs of a list, in its order.
  *
- * @param name tells by its ending, .xz, .gz or neither, how the file is compressed
+ * @param cacheDir has the list unpacked for the moment
  */
-export async function readPackageList(file: string, name: string = file): Promise<string[]> {
-  const text = (await unpacked(file, name)).toString('utf8')
+export async function readPackageList(
+  { file, path }: Pick<PackageList, 'file' | 'path'>,
+  cacheDir: string,
+): Promise<string[]> {
+  const text = (await unpackedFile(file, path, cacheDir)).toString('utf8')
   return text.split(/\n\n+/).filter((paragraph) => paragraph.trim() !== '')
-}
-
-async function unpacked(file: string, name: string): Promise<Buffer> {
-  if (name.endsWith('.gz')) return gunzipSync(readFileSync(file))
-  if (!name.endsWith('.xz')) return readFileSync(file)
-  const plain = temporaryFor(`${file}.unpacked`)
-  try {
-    await run(['xz', '--decompress', '--stdout', file], { stdoutFile: plain })
-    return readFileSync(plain)
-  } finally {
-    discard(plain)
-  }
 }
 
 /** A field of a paragraph, on one line; empty where there is none. */

@@ -61,8 +61,8 @@ async function inSuite(suite: IndexedSuite, request: PackageRequest): Promise<Ap
   const text = await signedText(suite, request)
   const lists = await fetchPackageLists(suite, text, { ...request, components: [request.component] })
   const found: AptPackage[] = []
-  for (const { file } of lists) {
-    const paragraphs = await readPackageList(file)
+  for (const list of lists) {
+    const paragraphs = await readPackageList(list, request.cacheDir)
     const named = paragraphs.filter((paragraph) => paragraph.startsWith(`Package: ${request.name}\n`))
     found.push(...named.map((paragraph) => parse(paragraph, suite)))
   }

@@ -41,7 +41,8 @@ export async function packCommit(of: GitCommit, target: string, logFile: string)
     }
     await run(['git', 'clone', '--quiet', '--bare', '--', repo, folder], options)
     await run([...git, 'update-ref', 'refs/heads/osbuilder-locked', commit], options)
-    await shell`git -C ${folder} tag --merged ${commit} | sed 's,^,refs/tags/,' | xargs git -C ${folder} bundle create --quiet ${target} refs/heads/osbuilder-locked`
+    // By stdin: xargs takes quotes in names for its own, and splits what is too much for one command.
+    await shell`git -C ${folder} for-each-ref --merged ${commit} --format='%(refname)' refs/tags refs/heads/osbuilder-locked | git -C ${folder} bundle create --quiet ${target} --stdin`
   } catch (error) {
     if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') throw error
     throw new BuildError('E_INPUT', `${repo}: commit ${commit} of the lock cannot be had`, {

@@ -7,7 +7,7 @@ import { sha256 } from './digest.ts'
 import { BuildError } from './errors.ts'
 import { listingPath, readState } from './manifest.ts'
 import { changedPaths, listEntries, readListing } from './tree-stamp.ts'
-import { readTree } from './tree.ts'
+import { findTree } from './tree-find.ts'
 import type { TreeEntry } from './tree.ts'
 
 /** An edited tree's first changes that an error names. */
@@ -40,10 +40,10 @@ export function refuseForeignFolder(output: string): void {
  * @throws BuildError E_INPUT when a rebuild would lose what the user changed in the rootfs
  * @throws Error EACCES when the rootfs is not the caller's to change
  */
-export function protectEdits(output: string): readonly TreeEntry[] | undefined {
+export async function protectEdits(output: string): Promise<readonly TreeEntry[] | undefined> {
   const state = readState(output)
   if (state === undefined || !existsSync(output)) return undefined
-  const entries = readTree(output)
+  const entries = await findTree(output)
   const now = listEntries(entries)
   if (now.stamp === state.stamp) return entries
   // To a user all of what root built looks changed: its owners are none of the user's.

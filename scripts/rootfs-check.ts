@@ -2,6 +2,7 @@
 import type { ArchName } from './arch.ts'
 import { elfArch, elfArchOf } from './elf.ts'
 import { BuildError } from './errors.ts'
+import { followPath } from './guest-path.ts'
 import type { TreeEntry } from './tree.ts'
 
 export interface GuestRules {
@@ -11,38 +12,19 @@ export interface GuestRules {
   readonly arch: ArchName
 }
 
-/** As many links as the kernel follows in one path. Source: linux/namei.h, MAXSYMLINKS. */
-const MAX_SYMLINKS = 40
-
-const SYSTEMD = ['usr/lib/systemd/systemd', 'lib/systemd/systemd']
+const SYSTEMD = ['usr/lib/systemd/systemd', 'lib/systemd/systemd'] as const
 
 /** The entry a guest path leads to, links followed as the guest would; undefined when there is none. */
 export function findEntry(tree: ReadonlyMap<string, TreeEntry>, path: string): TreeEntry | undefined {
-  let pending = partsOf(path)
-  let walked: string[] = []
-  for (let links = 0; pending.length > 0;) {
-    const [part = '', ...rest] = pending
-    pending = rest
-    if (part === '..') {
-      walked.pop()
-      continue
-    }
-    const entry = tree.get([...walked, part].join('/'))
-    if (entry?.type !== 'symlink') {
-      walked.push(part)
-      continue
-    }
-    links += 1
-    if (links > MAX_SYMLINKS) return undefined
-    const target = entry.linkTarget ?? ''
-    if (target.startsWith('/')) walked = []
-    pending = [...partsOf(target), ...pending]
-  }
-  return tree.get(walked.join('/'))
+  const found = followPath(path, (place) => tree.get(place)?.linkTarget)
+  return found === undefined ? undefined : tree.get(found)
 }
 
-function partsOf(path: string): string[] {
-  return path.split('/').filter((part) => part !== '' && part !== '.')
+/** Where a guest has systemd: a tree of Debian 11 keeps it in /lib, which is no link there. */
+export function systemdOf(entries: readonly TreeEntry[]): string {
+  const tree = new Map(entries.map((entry) => [entry.path, entry]))
+  const path = SYSTEMD.find((name) => findEntry(tree, name) !== undefined) ?? SYSTEMD[0]
+  return `/${path}`
 }
 
 /**

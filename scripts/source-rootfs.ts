@@ -13,7 +13,7 @@ import type { Manifest } from './manifest.ts'
 import { checkRootfs } from './rootfs-check.ts'
 import type { Settings } from './settings.ts'
 import { listEntries } from './tree-stamp.ts'
-import { readTree } from './tree.ts'
+import { findTree } from './tree-find.ts'
 import type { TreeEntry } from './tree.ts'
 import type { Workspace } from './workspace.ts'
 
@@ -57,12 +57,14 @@ export function sourceFolder(
 /**
  * Read the rootfs to pack: the folder given, else ROOTFS_DIR, else the one of DISTRO in the workspace.
  *
+ * @param meanwhile what this process can do while another one reads
  * @throws BuildError E_INPUT when it is missing, or is owned by users this process cannot see
  */
 export async function openRootfs(
   settings: Settings,
   workspace: Workspace,
   given: string | undefined,
+  meanwhile: () => void = () => undefined,
 ): Promise<SourceRootfs> {
   const folder = sourceFolder(settings, workspace, given)
   if (!existsSync(folder) || !statSync(folder).isDirectory()) {
@@ -70,11 +72,15 @@ export async function openRootfs(
       hint: `make ${guestWords(settings)} rootfs    builds it`,
     })
   }
-  const entries = readTree(folder)
-  refuseForeignOwners(folder, entries)
-  const { stamp } = listEntries(entries)
+  const reading = findTree(folder)
+  // A failure of what is done here is told, not that of what it does not wait for any more.
+  reading.catch(() => undefined)
+  meanwhile()
   const state = readState(folder)
   const manifest = state === undefined ? undefined : readManifest(folder)
+  const entries = await reading
+  refuseForeignOwners(folder, entries)
+  const { stamp } = listEntries(entries)
   return {
     folder,
     entries,
@@ -94,9 +100,10 @@ export async function withRootfs<Result>(
   workspace: Workspace,
   given: string | undefined,
   work: (rootfs: SourceRootfs) => Promise<Result>,
+  meanwhile?: () => void,
 ): Promise<Result> {
   return withLock(workspace, sourceFolder(settings, workspace, given), 'shared', async () =>
-    work(await openRootfs(settings, workspace, given)),
+    work(await openRootfs(settings, workspace, given, meanwhile)),
   )
 }
 

@@ -3,7 +3,8 @@ import { lutimesSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { sha256 } from './digest.ts'
-import { entryAt, readTree } from './tree.ts'
+import { findTree } from './tree-find.ts'
+import { entryAt } from './tree.ts'
 import type { TreeEntry } from './tree.ts'
 
 export interface TreeListing {
@@ -29,8 +30,8 @@ export function listEntries(entries: readonly TreeEntry[]): TreeListing {
 }
 
 /** As listEntries, for a folder. */
-export function listTree(root: string): TreeListing {
-  return listEntries(readTree(root))
+export async function listTree(root: string): Promise<TreeListing> {
+  return listEntries(await findTree(root))
 }
 
 /** Paths that differ between two listings, at most `most` of them. */
@@ -55,12 +56,27 @@ export function readListing(file: string): string[] {
  *
  * @param startMs when the build began to write
  */
-export function settleTimes(root: string, epochSeconds: number, startMs: number): TreeEntry[] {
+export async function settleTimes(root: string, epochSeconds: number, startMs: number): Promise<TreeEntry[]> {
   const startSeconds = Math.floor(startMs / 1000)
-  const entries = readTree(root)
-  const isWritten = ({ mtimeSeconds }: TreeEntry): boolean =>
-    mtimeSeconds >= startSeconds || mtimeSeconds > epochSeconds
+  return settle(root, await findTree(root), epochSeconds, Math.min(startSeconds, epochSeconds + 1))
+}
+
+/**
+ * Give the clock to what is younger than it: a base tree has that of its index, which may be the younger
+ * one. Returns the entries as they are then.
+ */
+export function clampTimes(root: string, entries: readonly TreeEntry[], epochSeconds: number): TreeEntry[] {
+  return settle(root, entries, epochSeconds, epochSeconds + 1)
+}
+
+function settle(
+  root: string,
+  entries: readonly TreeEntry[],
+  epochSeconds: number,
+  youngSeconds: number,
+): TreeEntry[] {
+  const isYoung = ({ mtimeSeconds }: TreeEntry): boolean => mtimeSeconds >= youngSeconds
   // Setting a time does not touch that of the folder, but all names of one inode.
-  for (const { path } of entries.filter(isWritten)) lutimesSync(join(root, path), epochSeconds, epochSeconds)
-  return entries.map((entry) => (isWritten(entry) ? entryAt(entry.path, join(root, entry.path)) : entry))
+  for (const { path } of entries.filter(isYoung)) lutimesSync(join(root, path), epochSeconds, epochSeconds)
+  return entries.map((entry) => (isYoung(entry) ? entryAt(entry.path, join(root, entry.path)) : entry))
 }

@@ -86,7 +86,8 @@ export function readTree(root: string): TreeEntry[] {
   return sortByPath(entries)
 }
 
-function sortByPath(entries: TreeEntry[]): TreeEntry[] {
+/** Entries in byte order of their paths. */
+export function sortByPath(entries: TreeEntry[]): TreeEntry[] {
   // Whether the letters need the slower way is asked once, and not for every two of them.
   return entries.every(({ path }) => ASCII.test(path))
     ? entries.sort((a, b) => (a.path < b.path ? -1 : 1))

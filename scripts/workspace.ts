@@ -53,7 +53,11 @@ export function openWorkspace(
 export function removeLeftovers(workspace: Workspace, own: 'keep own' | 'own too' = 'keep own'): void {
   const { cacheDir, ...folders } = workspace
   const inCache = [...STAGES, 'index'].map((name) => join(cacheDir, name))
-  for (const folder of new Set([...Object.values(folders), cacheDir, ...inCache])) removeStale(folder, own)
+  // Objects of kernels.
+  const inWork = join(folders.workDir, 'kernel')
+  for (const folder of new Set([...Object.values(folders), inWork, cacheDir, ...inCache])) {
+    removeStale(folder, own)
+  }
 }
 
 /** File that names a folder as one that osbuilder made. */

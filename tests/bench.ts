@@ -4,6 +4,7 @@ import { appendFileSync, existsSync, readFileSync, rmSync, statSync, writeFileSy
 import { availableParallelism, cpus, loadavg } from 'node:os'
 import { join } from 'node:path'
 
+import { prepareAlpine } from './bench/alpine.ts'
 import {
   MIRROR,
   WORKDIR,
@@ -100,6 +101,9 @@ function coldMkosi(): number {
   return mkosi('gpt_ext4')
 }
 
+const ALPINE_WARM = 'alpine, 9 packages, warm -> initrd (zstd)'
+const alpine = WANTED.test(ALPINE_WARM) ? await prepareAlpine() : undefined
+
 const KATA_IMAGE = plain("Kata's procedure", 'losetup', kataImage)
 const KATA_INITRD = plain('find | cpio | gzip -9', 'cpio', gzipInitrd)
 
@@ -163,6 +167,7 @@ const CASES: readonly Case[] = [
       fromMkosi('disk, its packages kept', () => mkosi('gpt_ext4')),
     ],
   },
+  ...(alpine === undefined ? [] : [{ name: ALPINE_WARM, ours: alpine.warmInitrd }]),
 ]
 
 /** Run every side of a case in turn, round by round, and print its rows. */
@@ -209,6 +214,7 @@ const cases: Record<string, CaseResult> = {}
 for (const item of CASES) {
   if (WANTED.test(item.name)) cases[item.name] = measure(item)
 }
+await alpine?.close()
 
 const sizes = Object.fromEntries(
   ['kata-containers.img', 'kata-containers-initrd.img', 'plain-initrd.img']

@@ -13,7 +13,7 @@ const RECORD_BYTES = 12
 export const INODE_BLOCK_BYTES = 60
 
 /** Records that fit in `i_block` after the header. */
-const ROOT_RECORDS = 4
+export const ROOT_RECORDS = 4
 
 /** Consecutive blocks on disk. */
 export interface Extent {

@@ -1,9 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 import { BuildError } from '../../scripts/errors.ts'
 import type { TreeEntry } from '../../scripts/tree.ts'
-import { openSpace } from './ext4-extents.ts'
+import { ROOT_RECORDS, openSpace } from './ext4-extents.ts'
 import type { Allocation, Demand, Space } from './ext4-extents.ts'
-import { FIRST_FREE_INODE, JOURNAL_SIZES, availableBlocks, dataBlocks, geometryOf } from './ext4-geometry.ts'
+import {
+  FIRST_FREE_INODE,
+  JOURNAL_SIZES,
+  availableBlocks,
+  dataBlocks,
+  geometryOf,
+  groupLength,
+  metadataBlocks,
+} from './ext4-geometry.ts'
 import type { BlockSizeBytes, Geometry, GeometryRequest } from './ext4-geometry.ts'
 import { listNodes } from './ext4-nodes.ts'
 import type { TreeNode } from './ext4-nodes.ts'
@@ -94,12 +102,19 @@ export function minimumExt4Bytes(entries: readonly TreeEntry[], request: Minimum
   const nodes = listNodes(entries, { blockSizeBytes, epochSeconds })
   const demands = nodes.map(({ demand }) => demand)
   const wantedBlocks = Math.ceil(request.freeBytes / blockSizeBytes)
-  const fits = (blockCount: number): boolean => {
-    const layout = layOut(demands, { blockCount, blockSizeBytes, usedInodes: lastInode(nodes), inodeCount })
-    if (layout === undefined || layout.freeBlocks < 0) return false
-    return availableBlocks(layout.geometry, layout.freeBlocks, reservedPercent) >= wantedBlocks
-  }
   const demandedBlocks = demands.reduce((sum, demand) => sum + demand.dataBlocks + demand.xattrBlocks, 0)
+  const longestBlocks = demands.reduce((most, demand) => Math.max(most, demand.dataBlocks), 0)
+  const fits = (blockCount: number): boolean => {
+    const asked = { blockCount, blockSizeBytes, usedInodes: lastInode(nodes), inodeCount }
+    const geometry = geometryOf(asked)
+    if (geometry === undefined) return false
+    // A dozen lengths are tried: nothing is laid out where counting tells the same.
+    const freeBlocks =
+      Math.max(longestBlocks, geometry.journalBlocks) <= longestWithoutTree(geometry)
+        ? dataBlocks(geometry) - geometry.journalBlocks - demandedBlocks
+        : (layOut(demands, asked)?.freeBlocks ?? -1)
+    return freeBlocks >= 0 && availableBlocks(geometry, freeBlocks, reservedPercent) >= wantedBlocks
+  }
   const blockCount = smallestThatFits(fits, demandedBlocks + wantedBlocks)
   if (blockCount === undefined) {
     throw new BuildError('E_CONFIG', 'ext4: no size holds the tree and its inodes', {
@@ -107,6 +122,17 @@ export function minimumExt4Bytes(entries: readonly TreeEntry[], request: Minimum
     })
   }
   return blockCount * blockSizeBytes
+}
+
+/** Blocks that always fit into the extents of an inode itself, wherever they begin. */
+function longestWithoutTree(geometry: Geometry): number {
+  let shortest = Infinity
+  // The last group may be short, but nothing goes on behind it.
+  for (let group = 0; group < geometry.groupCount - 1; group++) {
+    shortest = Math.min(shortest, groupLength(geometry, group) - metadataBlocks(geometry, group))
+  }
+  // They may begin and end within a group.
+  return shortest * (ROOT_RECORDS - 2)
 }
 
 /** Between the content alone and the whole filesystem lie at least a journal and some tables. */

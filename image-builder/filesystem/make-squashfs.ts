@@ -42,7 +42,7 @@ export async function prepareSquashfs(request: FilesystemRequest): Promise<Prepa
   ].flat()
   const said = join(request.scratchDir, 'squashfs.log')
   writeFileSync(said, '')
-  const filter = await startFilter(argv, said)
+  const filter = startFilter(argv, said)
   filter.done.catch(() => undefined)
   const broken = new Promise<never>((_, reject) => {
     filter.stdin.on('error', reject)

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path'
 
 import { resolveIndex } from '../../scripts/apt-index.ts'
 import type { Suite } from '../../scripts/apt-index.ts'
-import { haveLists, lockedAptIndex } from '../../scripts/apt-locked-index.ts'
+import { haveLists, lockedAptIndex } from '../../scripts/package-lock/apt-locked-index.ts'
 import { findPackage } from '../../scripts/apt-package.ts'
 import type { AptPackage, PackageRequest } from '../../scripts/apt-package.ts'
 import { BuildError } from '../../scripts/errors.ts'

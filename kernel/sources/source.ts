@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { LockedKernel } from '../../scripts/package-lock.ts'
+import type { LockedKernel } from '../../scripts/package-lock/package-lock.ts'
 import type { Settings } from '../../scripts/settings.ts'
 import type { Workspace } from '../../scripts/workspace.ts'
 

@@ -37,8 +37,16 @@ export interface PackageDatabase {
   readonly name: 'dpkg' | 'apk' | 'rpm'
   /** Folders that only the manager itself writes. */
   readonly folders: readonly string[]
-  /** The packages, in byte order of their names; undefined when the tree has no such database. */
-  readonly read: (view: TreeView, distro: DistroName) => Promise<readonly DescribedPackage[] | undefined>
+  /**
+   * The packages, in byte order of their names; undefined when the tree has no such database.
+   *
+   * @param workDir folder for files of the moment
+   */
+  readonly read: (
+    view: TreeView,
+    distro: DistroName,
+    workDir: string,
+  ) => Promise<readonly DescribedPackage[] | undefined>
 }
 
 /** A package URL; `:` stays, as its specification wants it. */

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 import { existsSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 
 import { RPM_DATABASES, RPM_DATABASE_FILES, queryRpm } from '../../scripts/rpm-database.ts'
@@ -27,10 +26,10 @@ export const QUERY_FORMAT = [
 export const rpm: PackageDatabase = {
   name: 'rpm',
   folders: ['usr/lib/sysimage', 'var/lib/rpm', 'var/lib/dnf', 'var/cache/dnf', 'var/lib/yum'],
-  read: async (view, distro) => {
+  read: async (view, distro, workDir) => {
     const found = hostFolder(view)
     if (found === undefined) return undefined
-    const said = await queryRpm(found, join(tmpdir(), 'osbuilder-rpm'), QUERY_FORMAT)
+    const said = await queryRpm(found, join(workDir, 'rpm'), QUERY_FORMAT)
     return parseRpmQuery(said, distro)
   },
 }

@@ -77,7 +77,7 @@ async function knownNames({ index, cacheDir, ...of }: AptPlan): Promise<string[]
     const names = index.suites.map(async (suite) => {
       const text = readFileSync(indexTextFile(cacheDir, suite.sha256), 'utf8')
       const lists = await fetchPackageLists(suite, text, { ...of, cacheDir })
-      const paragraphs = await Promise.all(lists.map(({ file }) => readPackageList(file)))
+      const paragraphs = await Promise.all(lists.map((list) => readPackageList(list, cacheDir)))
       return paragraphs.flat().map((paragraph) => fieldOf(paragraph, 'Package'))
     })
     return (await Promise.all(names)).flat()

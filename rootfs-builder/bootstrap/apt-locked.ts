@@ -5,9 +5,9 @@ import { basename, join } from 'node:path'
 import { fieldOf } from '../../scripts/apt-lists.ts'
 import { sha256 } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
-import { inParallel, lockedFiles } from '../../scripts/locked-file.ts'
-import type { LockPlaces } from '../../scripts/locked-file.ts'
-import type { LockedPackage } from '../../scripts/package-lock.ts'
+import { inParallel, lockedFiles } from '../../scripts/package-lock/locked-file.ts'
+import type { LockPlaces } from '../../scripts/package-lock/locked-file.ts'
+import type { LockedPackage } from '../../scripts/package-lock/package-lock.ts'
 import { capture } from '../../scripts/run.ts'
 
 /** Packages whose names are asked of dpkg-deb at once. */

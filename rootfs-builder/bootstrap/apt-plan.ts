@@ -3,15 +3,15 @@ import { join } from 'node:path'
 
 import { resolveIndex } from '../../scripts/apt-index.ts'
 import type { AptIndex, IndexRequest } from '../../scripts/apt-index.ts'
-import { checkAptIndexes } from '../../scripts/apt-locked-index.ts'
-import type { LockedGuest } from '../../scripts/package-lock.ts'
+import { checkAptIndexes } from '../../scripts/package-lock/apt-locked-index.ts'
+import type { LockedGuest } from '../../scripts/package-lock/package-lock.ts'
 import { PROJECT_ROOT } from '../../scripts/paths.ts'
 import { mirrorOf, suitesOf } from '../distro.ts'
 import { dpkgPackages } from '../packages.ts'
 import { aptEpochSeconds, aptInputs, bootstrapApt, sourceLines } from './apt.ts'
 import type { AptPlan } from './apt.ts'
 import { resolveApt } from './apt-resolve.ts'
-import { checkInstalled } from './locked-guest.ts'
+import { checkIndexNames, checkInstalled } from './locked-guest.ts'
 import type { BaseIdentity, BasePlan, LowerPlan, PlanRequest } from './plan.ts'
 
 /** Plan a base tree of a distro with apt. */
@@ -23,10 +23,16 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
   const indexRequest: IndexRequest = {
     suites: suitesOf(distro, release, settings.REPO_URL || own),
     keyring,
+    debianArch: distro.arches[arch] ?? arch,
     cacheDir,
     refresh: settings.REFRESH,
     nowMs: Date.now(),
   }
+  if (locked !== undefined)
+    checkIndexNames(
+      locked,
+      indexRequest.suites.map(({ suite }) => suite),
+    )
   const index = locked === undefined ? await resolveIndex(indexRequest) : lockedIndexes(locked.guest)
   const plan: AptPlan = {
     arch,

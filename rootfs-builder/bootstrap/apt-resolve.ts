@@ -4,10 +4,10 @@ import { dirname, join } from 'node:path'
 
 import type { IndexRequest, IndexedSuite } from '../../scripts/apt-index.ts'
 import { fieldOf, readPackageList } from '../../scripts/apt-lists.ts'
-import { haveLists, lockedAptIndex } from '../../scripts/apt-locked-index.ts'
-import type { SuiteLists } from '../../scripts/apt-locked-index.ts'
+import { haveLists, lockedAptIndex } from '../../scripts/package-lock/apt-locked-index.ts'
+import type { SuiteLists } from '../../scripts/package-lock/apt-locked-index.ts'
 import { BuildError } from '../../scripts/errors.ts'
-import type { LockedPackage } from '../../scripts/package-lock.ts'
+import type { LockedPackage } from '../../scripts/package-lock/package-lock.ts'
 import { requireTools, run } from '../../scripts/run.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
 import { explainApt } from './apt-explain.ts'
@@ -40,7 +40,7 @@ export async function resolveApt(
   const folder = temporaryFor(join(request.cacheDir, 'apt-resolve'))
   try {
     const lists = await Promise.all(plan.index.suites.map((suite) => haveLists(suite, request, plan)))
-    const listed = await listedPackages(lists)
+    const listed = await listedPackages(lists, request.cacheDir)
     await privateApt(plan, lists, folder, options.logFile)
     const status = new Map<string, Listed>()
     const choose = async (words: readonly string[]): Promise<Chosen> => {
@@ -75,11 +75,14 @@ function ofSuite({ suite, debianArch }: AptPlan, what: string): string {
 }
 
 /** Every package by its key; of the same one in several suites the first, as apt takes it. */
-async function listedPackages(suites: readonly SuiteLists[]): Promise<ReadonlyMap<string, Listed>> {
+async function listedPackages(
+  suites: readonly SuiteLists[],
+  cacheDir: string,
+): Promise<ReadonlyMap<string, Listed>> {
   const listed = new Map<string, Listed>()
   for (const { suite, lists } of suites) {
-    for (const { file } of lists) {
-      for (const paragraph of await readPackageList(file)) {
+    for (const list of lists) {
+      for (const paragraph of await readPackageList(list, cacheDir)) {
         const key = ['Package', 'Version', 'Architecture'].map((name) => fieldOf(paragraph, name)).join(' ')
         if (!listed.has(key)) listed.set(key, { paragraph, index: suite })
       }

@@ -9,13 +9,14 @@ import { quote, requireTools, run } from '../../scripts/run.ts'
 import type { ArchName } from '../../scripts/arch.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
 import type { AptIndex, Suite } from '../../scripts/apt-index.ts'
-import type { LockPlaces } from '../../scripts/locked-file.ts'
-import type { LockedPackage } from '../../scripts/package-lock.ts'
+import type { LockPlaces } from '../../scripts/package-lock/locked-file.ts'
+import type { LockedPackage } from '../../scripts/package-lock/package-lock.ts'
 import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
 import { explainApt } from './apt-explain.ts'
 import { REPOSITORY, makeRepository, repositoryLine } from './apt-locked.ts'
 import { packagesDigest, unfit } from './locked-guest.ts'
 import type { BootstrapOptions } from './plan.ts'
+import { keepAndUnpack } from './tree-tar.ts'
 import { foreignTools, mountWorkplace, workplaceOutside } from './workplace.ts'
 
 /** All that decides what the base tree holds; its fingerprint names the tree in the cache. */
@@ -136,11 +137,7 @@ export async function bootstrapApt(
           mountWorkplace('"$3"', '"$4"'),
           'install -m 0644 "$5" "$3/keyring.gpg"',
           `mkdir "$3/${REPOSITORY}"; mount --bind "$6" "$3/${REPOSITORY}"`,
-          targetDir === undefined
-            ? '"${@:7}" > "$2"'
-            : // One pass: what goes into the cache is unpacked while it is written.
-              // tar stops at the archive's end mark; the padding after it must not find a closed pipe.
-              `"\${@:7}" | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
+          targetDir === undefined ? '"${@:7}" > "$2"' : `"\${@:7}" | ${keepAndUnpack('"$2"', '"$1"')}`,
         ].join('\n'),
         ['bash', targetDir ?? '', tarFile, workplace, scratch, plan.keyring, repository],
         mmdebstrapArgv(

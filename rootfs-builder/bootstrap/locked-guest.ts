@@ -3,9 +3,14 @@ import { basename } from 'node:path'
 
 import { fingerprint } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
-import { offlineWithoutLock, openLock } from '../../scripts/package-lock.ts'
-import type { AskedGuest, LockedGuest, LockedPackage, OpenLock } from '../../scripts/package-lock.ts'
-import type { LockPlaces } from '../../scripts/locked-file.ts'
+import { offlineWithoutLock, openLock } from '../../scripts/package-lock/package-lock.ts'
+import type {
+  AskedGuest,
+  LockedGuest,
+  LockedPackage,
+  OpenLock,
+} from '../../scripts/package-lock/package-lock.ts'
+import type { LockPlaces } from '../../scripts/package-lock/locked-file.ts'
 import type { Settings } from '../../scripts/settings.ts'
 import type { InstalledPackage } from '../packages.ts'
 import type { LockedRequest } from './plan.ts'
@@ -83,6 +88,27 @@ function notCovered({ file, lock }: OpenLock, asked: AskedGuest): BuildError {
           ? [others.length === 0 ? 'it has no guest' : `it has ${others.join(', ')}`]
           : differences(nearest, asked),
       hint: 'make lock    with the same settings adds it; LOCK_FILE=/dev/null builds without a lock',
+    },
+  )
+}
+
+/**
+ * Check that a lock names no index but those of the distro: their names become names of folders, and the
+ * lock says of them no more than that they are lines of text.
+ *
+ * @param names of all indexes that the distro has with these settings
+ * @throws BuildError E_INPUT naming the first other one
+ */
+export function checkIndexNames({ guest, places }: LockedRequest, names: readonly string[]): void {
+  const other = guest.indexes.find(({ name }) => !names.includes(name))
+  if (other === undefined) return
+  const lockFile = basename(places.lockFile)
+  throw new BuildError(
+    'E_INPUT',
+    `${lockFile}: ${guest.distro} ${guest.release} has no index ${other.name}`,
+    {
+      because: [names.length === 0 ? 'it has none that a lock may name' : `it has ${names.join(', ')}`],
+      hint: `git checkout -- ${lockFile}    or make lock-update`,
     },
   )
 }

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { Json } from '../../scripts/digest.ts'
-import type { LockPlaces } from '../../scripts/locked-file.ts'
-import type { AskedGuest, LockedGuest, LockedIndex, LockedPackage } from '../../scripts/package-lock.ts'
+import type { LockPlaces } from '../../scripts/package-lock/locked-file.ts'
+import type {
+  AskedGuest,
+  LockedGuest,
+  LockedIndex,
+  LockedPackage,
+} from '../../scripts/package-lock/package-lock.ts'
 import type { Settings } from '../../scripts/settings.ts'
 import { selectPackages } from '../distro.ts'
 import type { Choice } from '../distros.ts'

@@ -45,6 +45,18 @@ export function mountWorkplace(workplace: string, scratch: string): string {
     : `mount --bind ${scratch} ${workplace}; chmod 0755 ${workplace}`
 }
 
+/** What a package's script finds in /dev. It sees no disk of the host. */
+const DEVICES = ['full', 'null', 'random', 'tty', 'urandom', 'zero']
+
+/**
+ * Shell command that puts devices into an empty folder that stands for /dev.
+ *
+ * @param folder shell word
+ */
+export function mountDevices(folder: string): string {
+  return `for name in ${DEVICES.join(' ')}; do : > ${folder}/$name; mount --bind /dev/$name ${folder}/$name; done`
+}
+
 /** True when the machine has memory to spare for the whole tree; else it is made on disk. */
 function fitsInMemory(): boolean {
   const kib = /^MemAvailable:\s+(\d+)/m.exec(readFileSync('/proc/meminfo', 'utf8'))?.[1] ?? 0

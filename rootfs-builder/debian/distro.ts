@@ -28,6 +28,11 @@ export const debian = {
     { packages: ['iptables'], why: 'the agent sets up the network of containers' },
     { packages: ['cryptsetup-bin', 'e2fsprogs'], why: 'the agent formats and opens encrypted volumes' },
     { packages: ['init', 'dbus'], when: { agentInit: false }, why: 'systemd is PID 1' },
+    {
+      packages: ['libkmod2'],
+      when: { agentInit: false },
+      why: 'systemd loads kernel modules with it, and a unit of its own fails without (from trixie on)',
+    },
     { packages: ['libseccomp2'], when: { seccomp: true }, why: 'the agent links libseccomp' },
   ],
 } as const satisfies Distro

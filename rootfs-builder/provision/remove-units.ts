@@ -25,7 +25,12 @@ const NAMES = [
 
 const UNIT = new RegExp(`^systemd-(${NAMES.join('|')})(\\.(service|socket|timer))?$`)
 
-const FOLDERS = ['usr/lib/systemd/system', 'usr/lib/systemd/system-generators', 'etc/systemd/system']
+/** In a tree of Debian 11 /lib is a folder of its own. */
+const FOLDERS = [
+  ...['usr/lib/systemd/system', 'usr/lib/systemd/system-generators'],
+  ...['lib/systemd/system', 'lib/systemd/system-generators'],
+  'etc/systemd/system',
+]
 
 /**
  * Delete those units and the links to them, only when asked: without journald a distro that runs

@@ -126,21 +126,28 @@ interface KernelRequest {
   readonly kernelPackage: string
 }
 
-/** Let apt work in folders of our own: the host's sources, lists and packages play no part. */
+/**
+ * Let apt work in folders of our own: the host's sources, lists, keys and packages play no part.
+ *
+ * It works in their folder, whose path it is not told: its list of sources cannot hold one with a space.
+ */
 async function downloadKernel(folder: string, request: KernelRequest): Promise<void> {
   const apt = join(folder, 'apt')
-  const places = ['etc/apt', 'lists/partial', 'cache/archives/partial']
+  const places = ['etc/apt/trusted.gpg.d', 'lists/partial', 'cache/archives/partial']
   for (const place of places) mkdirSync(join(apt, place), { recursive: true })
   writeFileSync(join(apt, 'status'), '')
-  const source = `deb [signed-by=${request.keyring} arch=${request.debian}] ${request.mirror} ${request.release} main\n`
+  const source = `deb [arch=${request.debian}] ${request.mirror} ${request.release} main\n`
   writeFileSync(join(apt, 'etc/apt/sources.list'), source)
+  const keyring = readFileSync(request.keyring)
+  const ending = keyring.includes('-----BEGIN PGP') ? 'asc' : 'gpg'
+  writeFileSync(join(apt, `etc/apt/trusted.gpg.d/archive.${ending}`), keyring)
   const options = Object.entries({
-    Dir: apt,
-    'Dir::Etc': join(apt, 'etc/apt'),
-    'Dir::State': apt,
-    'Dir::State::lists': join(apt, 'lists'),
-    'Dir::State::status': join(apt, 'status'),
-    'Dir::Cache': join(apt, 'cache'),
+    Dir: './',
+    'Dir::Etc': './etc/apt',
+    'Dir::State': './',
+    'Dir::State::lists': './lists',
+    'Dir::State::status': './status',
+    'Dir::Cache': './cache',
     'APT::Architecture': request.debian,
     'APT::Architectures': request.debian,
     'APT::Sandbox::User': 'root',
@@ -148,13 +155,10 @@ async function downloadKernel(folder: string, request: KernelRequest): Promise<v
     'Acquire::Retries': '5',
   }).flatMap(([name, value]) => ['-o', `${name}=${value}`])
   const logFile = join(folder, 'apt.log')
-  await run(['apt-get', ...options, 'update'], { logFile, env: { APT_CONFIG: '/dev/null' } })
-  const real = await realPackage(options, request.kernelPackage)
-  await run(['apt-get', ...options, 'download', real], {
-    logFile,
-    cwd: apt,
-    env: { APT_CONFIG: '/dev/null' },
-  })
+  const inFolder = { cwd: apt, env: { APT_CONFIG: '/dev/null' } }
+  await run(['apt-get', ...options, 'update'], { logFile, ...inFolder })
+  const real = await realPackage(options, request.kernelPackage, inFolder)
+  await run(['apt-get', ...options, 'download', real], { logFile, ...inFolder })
   const deb = readdirSync(apt).find((name) => name.endsWith('.deb'))
   if (deb === undefined) throw new BuildError('E_INPUT', `package ${real}: apt left no file`)
   await shell`dpkg-deb --fsys-tarfile ${join(apt, deb)} | tar --extract --no-same-owner --directory ${folder}`
@@ -169,10 +173,12 @@ async function downloadKernel(folder: string, request: KernelRequest): Promise<v
 }
 
 /** The package with the kernel itself: the one with the stable name only depends on it. */
-async function realPackage(options: readonly string[], name: string): Promise<string> {
-  const text = await capture(['apt-cache', ...options, 'show', '--no-all-versions', name], {
-    env: { APT_CONFIG: '/dev/null' },
-  })
+async function realPackage(
+  options: readonly string[],
+  name: string,
+  inFolder: { readonly cwd: string; readonly env: Readonly<Record<string, string>> },
+): Promise<string> {
+  const text = await capture(['apt-cache', ...options, 'show', '--no-all-versions', name], inFolder)
   return /^Depends:.*?\b(linux-image-\d\S*)/m.exec(text)?.[1] ?? name
 }
 

@@ -67,7 +67,7 @@ async function publish(
   }
   const isNew = new Map<string, Manifest>()
   for (const name of outputs) {
-    const manifest = manifestHere(readManifest(join(arrived, name)), packed)
+    const manifest = await manifestHere(readManifest(join(arrived, name)), packed)
     const output = join(folder, name)
     if (isThere(output, manifest)) report(manifest.kind.toUpperCase(), name, 'unchanged')
     else isNew.set(name, manifest)
@@ -82,12 +82,11 @@ async function publish(
     await withLock(workspace, output, 'exclusive', async () => {
       if (manifest.kind === 'rootfs') {
         refuseForeignFolder(output)
-        protectEdits(output)
+        await protectEdits(output)
       }
-      await withTemporary(output, (temporary) => {
+      await withTemporary(output, async (temporary) => {
         renameSync(join(arrived, name), temporary)
-        writeManifest(output, temporary, manifest, stampOf(output, temporary))
-        return Promise.resolve()
+        writeManifest(output, temporary, manifest, await stampOf(output, temporary))
       })
     })
   }
@@ -101,10 +100,10 @@ function filesOf(manifest: Manifest | undefined): string[] {
 }
 
 /** What is packed has another stamp in every place that it is copied to; here it is the one of this host. */
-function manifestHere(manifest: Manifest | undefined, packed: string | undefined): Manifest {
+async function manifestHere(manifest: Manifest | undefined, packed: string | undefined): Promise<Manifest> {
   if (manifest === undefined) throw new TypeError('an output without manifest')
   if (packed === undefined || typeof manifest.inputs['rootfs'] !== 'string') return manifest
-  const inputs = { ...manifest.inputs, rootfs: listTree(packed).stamp }
+  const inputs = { ...manifest.inputs, rootfs: (await listTree(packed)).stamp }
   return { ...manifest, inputs, fingerprint: fingerprint(inputs) }
 }
 
@@ -122,9 +121,9 @@ async function place(from: string, to: string): Promise<void> {
 }
 
 /** The stamp of an output that still has its temporary name; of a rootfs the listing as well. */
-function stampOf(output: string, temporary: string): string {
+async function stampOf(output: string, temporary: string): Promise<string> {
   if (!lstatSync(temporary).isDirectory()) return outputStamp(temporary)
-  const listing = listTree(temporary)
+  const listing = await listTree(temporary)
   writeFileSync(listingPath(output), listing.lines.join('\n'))
   return listing.stamp
 }

@@ -45,8 +45,8 @@ async function main(given: StepArguments): Promise<void> {
   const adopted = given.text('a')
   const folder = given.text('r')
   const asked = given.text('q')
-  if (adopted !== undefined) adopt(adopted, given.has('e'))
-  else if (asked !== undefined) process.stdout.write(`${knownOf(asked)}\n`)
+  if (adopted !== undefined) await adopt(adopted, given.has('e'))
+  else if (asked !== undefined) process.stdout.write(`${await knownOf(asked)}\n`)
   else if (folder !== undefined) await receive(openWorkspace(readSettings()), folder, given.text('p'))
   else if (given.has('s')) await send(given.positional)
   else
@@ -59,15 +59,15 @@ async function send(paths: readonly string[]): Promise<void> {
   await run(['tar', ...WRITE, '--directory', '/', '--', ...paths.map((path) => `.${path}`)])
 }
 
-function knownOf(folder: string): 'built' | 'edited' | 'foreign' {
+async function knownOf(folder: string): Promise<'built' | 'edited' | 'foreign'> {
   const state = readState(folder)
   if (state === undefined || readManifest(folder) === undefined) return 'foreign'
-  return state.stamp === listTree(folder).stamp ? 'built' : 'edited'
+  return state.stamp === (await listTree(folder)).stamp ? 'built' : 'edited'
 }
 
-function adopt(folder: string, isEdited: boolean): void {
+async function adopt(folder: string, isEdited: boolean): Promise<void> {
   const manifest = existsSync(join(folder, '.')) ? readManifest(folder) : undefined
   if (manifest === undefined) throw new BuildError('E_INPUT', `${folder}: came without its manifest`)
-  const stamp = isEdited ? EDITED : listTree(folder).stamp
+  const stamp = isEdited ? EDITED : (await listTree(folder)).stamp
   writeState(folder, folder, { fingerprint: manifest.fingerprint, stamp })
 }

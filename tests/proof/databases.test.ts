@@ -58,7 +58,7 @@ const TREE = [
 ]
 
 t.test('dpkg: packages with their places, licences and package URLs', async (t) => {
-  const packages = (await dpkg.read(viewTree(TREE), DEBIAN)) ?? []
+  const packages = (await dpkg.read(viewTree(TREE), DEBIAN, t.testdir())) ?? []
   t.strictSame(
     packages.map(({ name }) => name),
     ['bash', 'libc6'],
@@ -69,7 +69,7 @@ t.test('dpkg: packages with their places, licences and package URLs', async (t) 
   t.equal(bash?.purl, 'pkg:deb/debian/bash@5.2.15-2%2Bb2?arch=amd64&distro=debian-12')
   t.equal(bash?.source, 'bash')
   t.ok(bash?.files.includes('/bin/sh.distrib'), 'a file that another package diverted has its other name')
-  t.equal(await dpkg.read(viewTree([file('etc/x')]), DEBIAN), undefined)
+  t.equal(await dpkg.read(viewTree([file('etc/x')]), DEBIAN, t.testdir()), undefined)
 })
 
 t.test('every file belongs to who wrote it last; what belongs to nothing is told', async (t) => {
@@ -80,6 +80,7 @@ t.test('every file belongs to who wrote it last; what belongs to nothing is told
     componentOfStep: (step) => component({ id: `step-${step}`, kind: 'files', name: step }),
     packageDigests: new Map([['bash 5.2.15-2+b2 amd64', 'd'.repeat(64)]]),
     takenFrom: undefined,
+    workDir: t.testdir(),
   })
   const of = (id: string): readonly string[] | undefined =>
     components.find((item) => item.id === id)?.files.map(({ path }) => path)
@@ -125,7 +126,7 @@ t.test('apk: folders, files and the scripts that ran', async (t) => {
     file('lib/apk/db/installed', installed),
     fileEntry('lib/apk/db/scripts.tar', Buffer.concat(chunks), 0),
   ])
-  const [busybox] = (await apk.read(view, { id: 'alpine', version: '3.22.0' })) ?? []
+  const [busybox] = (await apk.read(view, { id: 'alpine', version: '3.22.0' }, t.testdir())) ?? []
   t.strictSame(busybox?.files, ['/bin', '/bin/busybox', '/top'])
   t.equal(busybox?.licence.expression, 'GPL-2.0-only')
   t.match(busybox?.scripts[0], '/etc/made')

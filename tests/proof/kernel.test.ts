@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 
 import t from 'tap'
 
@@ -118,18 +119,123 @@ t.test('its files are checked against manifest and SBOMs', async (t) => {
   }, /config-6\.6\.74: is not what its manifest says/)
 })
 
-t.test('two kernels are compared file by file', (t) => {
+/** A program for this machine, as a kernel is one: with the line that a kernel says of itself. */
+function link(
+  folder: string,
+  words: { readonly banner?: string; readonly other?: string; readonly size?: number },
+): string {
+  const banner = words.banner ?? bannerOf({})
+  const lines = [
+    `const char linux_banner[] = ${JSON.stringify(banner)};`,
+    `const char other_words[] = ${JSON.stringify(words.other ?? 'nothing')};`,
+    `const char more[${String(words.size ?? 1)}] = {1};`,
+    'void _start(void) { for (;;) {} }',
+  ]
+  writeFileSync(join(folder, 'a.c'), lines.join('\n'))
+  const [source, program] = [join(folder, 'a.c'), join(folder, 'a.out')]
+  execFileSync('gcc', ['-nostdlib', '-static', '-Wl,--build-id=none', '-o', program, source])
+  writeFileSync(join(folder, 'System.map-6.6.74'), execFileSync('nm', ['-n', program]))
+  execFileSync('strip', [program])
+  return readFileSync(program, 'latin1')
+}
+
+function bannerOf({
+  by = 'a@b',
+  compiler = 'gcc (D 12.2) 12.2, GNU ld 2.40',
+  number = 1,
+  time = 'Wed Nov 18',
+}): string {
+  return `Linux version 6.6.74 (${by}) (${compiler}) #${String(number)} SMP ${time} 11:06:40 UTC 2026\n`
+}
+
+t.test('where two kernels differ, file, field and cause are told', async (t) => {
   const [one, two] = [mkdtempSync(join(scratch, 'one-')), mkdtempSync(join(scratch, 'two-'))]
   const around = { firstPaths: [one], secondPaths: [two], firstSpan: [1, 2], secondSpan: [3, 4] } as const
-  t.strictSame(compareKernels(publish(one), publish(two), around), [])
-  const differing = compareKernels(
-    publish(one, { ...FILES, 'vmlinux.container': `at ${one}` }),
-    publish(two, { ...FILES, 'vmlinux.container': `at ${two}` }),
-    around,
+  const compare = async (
+    first: Readonly<Record<string, string>>,
+    second: Readonly<Record<string, string>>,
+  ): Promise<string[]> => {
+    const outputs = [publish(one, first), publish(two, second)] as const
+    for (const { path, manifest } of outputs) {
+      for (const name of manifest.result['files'] as string[]) {
+        if (!name.startsWith('vmlinux') || first === FILES) continue
+        const file = join(dirname(path), name)
+        writeFileSync(file, readFileSync(file, 'utf8'), 'latin1')
+      }
+    }
+    const found = await compareKernels(...outputs, 0, around)
+    return found.map(
+      ({ path, field, first: a, second: b, cause }) => `${path}: ${field}: ${a} | ${b}: ${cause}`,
+    )
+  }
+  t.strictSame(await compare(FILES, FILES), [])
+
+  const symbols = [
+    'CONFIG_SMP=y\nCONFIG_GCC_VERSION=120200\n',
+    'CONFIG_EROFS_FS=y\nCONFIG_GCC_VERSION=130100\n',
+  ]
+  const config = symbols.map((text) => ({ ...FILES, 'config-6.6.74': text })) as [typeof FILES, typeof FILES]
+  const configured = await compare(...config)
+  t.match(configured, [
+    /^config-6\.6\.74: CONFIG_EROFS_FS: n \| y: the configuration was made from something/,
+    /^config-6\.6\.74: CONFIG_GCC_VERSION: 120200 \| 130100: another compiler/,
+    /^config-6\.6\.74: CONFIG_SMP: y \| n/,
+  ])
+
+  const kernel = (folder: string, words: Parameters<typeof link>[1]): Record<string, string> => {
+    const vmlinux = link(folder, words)
+    const map = readFileSync(join(folder, 'System.map-6.6.74'), 'utf8')
+    // Packed, it has the banner no more.
+    const packed = sha256(vmlinux)
+    return { ...FILES, 'vmlinux.container': vmlinux, 'vmlinuz.container': packed, 'System.map-6.6.74': map }
+  }
+  const built = (a: Parameters<typeof link>[1], b: Parameters<typeof link>[1]): Promise<string[]> =>
+    compare(kernel(one, a), kernel(two, b))
+  const packed = /^vmlinuz\.container: content at .*: it is vmlinux\.container packed, which differs$/
+  for (const [words, said] of [
+    [
+      { time: 'Thu Nov 19' },
+      /^vmlinux\.container: banner, time: SMP Wed.* \| SMP Thu.*: the clock.*KBUILD_BUILD_TIMESTAMP/,
+    ],
+    [{ by: 'me@host' }, /banner, builder: a@b \| me@host: who compiled it.*KBUILD_BUILD_USER/],
+    [{ number: 2 }, /banner, build number: 1 \| 2: how often it was linked/],
+    [{ compiler: 'gcc (D 12.3) 12.2, GNU ld 2.40' }, /banner, compiler: .*: another compiler or linker/],
+  ] as const) {
+    t.match(await built({}, { banner: bannerOf(words) }), [said, packed])
+  }
+  t.match(await built({ other: `in ${one}/x.c` }, { other: `in ${two}/x.c` }), [
+    /^vmlinux\.container: content at offset \d+; section \.rodata, at other_words\+0x[0-9a-f]+: .*: it names a folder of the build/,
+    packed,
+  ])
+  t.match(await built({ other: 'abc' }, { other: 'abd' }), [
+    /section \.rodata, at other_words\+0x2: .*: something that is not part of the inputs: a random number/,
+    packed,
+  ])
+  const larger = await built({}, { size: 5000 })
+  t.match(larger[0], /^vmlinux\.container: content at offset/)
+  t.match(
+    larger[1],
+    /^System\.map-6\.6\.74: .*: addresses of vmlinux\.container, whose code or data has another size/,
   )
+})
+
+t.test('modules of two kernels are compared, each by its path', async (t) => {
+  const [one, two] = [mkdtempSync(join(scratch, 'one-')), mkdtempSync(join(scratch, 'two-'))]
+  const around = { firstPaths: [one], secondPaths: [two], firstSpan: [1, 2], secondSpan: [3, 4] } as const
+  const outputs = [one, two].map((folder) => {
+    const { path, manifest } = publish(folder)
+    mkdirSync(join(folder, 'modules-6.6.74'))
+    writeFileSync(join(folder, 'modules-6.6.74/a.ko'), `in ${folder}`)
+    utimesSync(join(folder, 'modules-6.6.74/a.ko'), 5, 5)
+    utimesSync(join(folder, 'modules-6.6.74'), 5, 5)
+    const files = [...Object.keys(FILES), 'modules-6.6.74']
+    return { path, manifest: { ...manifest, result: { ...manifest.result, files } } }
+  })
+  const [first, second] = outputs
+  if (first === undefined || second === undefined) throw new TypeError('two were made')
+  const found = await compareKernels(first, second, 0, around)
   t.strictSame(
-    differing.map(({ path, cause }) => [path, cause]),
-    [['vmlinux.container', 'it names a folder of the build (working directory or HOME)']],
+    found.map(({ path, cause }) => [path, cause]),
+    [['modules-6.6.74/a.ko', 'it names a folder of the build (working directory or HOME)']],
   )
-  t.end()
 })

@@ -6,11 +6,18 @@ import { Ajv } from 'ajv'
 import addFormats from 'ajv-formats'
 
 import { isExpression } from '../../proof/licence.ts'
+import type { Rules } from './implies.ts'
 import { PROJECT } from '../system/user.ts'
 
 /** CycloneDX's own schemas, as its library carries them (Apache-2.0). */
 const SCHEMAS = join(PROJECT, 'node_modules/@cyclonedx/cyclonedx-library/res/schema')
 const BASE = 'http://cyclonedx.org/schema/'
+
+/** Digest of schemas/spdx-schema.json of spdx/spdx-spec, tag v2.3 (commit aadf3b0b8dbb). */
+export const SPDX_SCHEMA_SHA256 = '239208b7ac287b3cf5d9a9af23f9d69863971102a5e1587a27a398b43490b89b'
+
+/** Digest of the rules below that were shown to imply it. A test says so when they are changed. */
+export const SHOWN_OF = '841d3705167f3f3a4970bff7cfd1077cbe6d74b39bdbc7b89ee0cb832a474808'
 
 type Checker = (value: unknown) => readonly string[]
 
@@ -49,10 +56,13 @@ const checksums = {
 
 /**
  * The parts of SPDX 2.3 that we write, after its specification: which fields there are, which must be,
- * and what they may hold. No npm package carries the published schema.
+ * and what they may hold.
+ *
+ * No npm package carries the published schema. What these rules allow, it allows: `make test-long` shows it
+ * of `SPDX_SCHEMA_SHA256`, whose bytes never change, and of the rules with the digest `SHOWN_OF`.
  * Source: https://spdx.github.io/spdx-spec/v2.3/, sections 6 to 11
  */
-const SPDX = {
+export const SPDX: Rules = {
   type: 'object',
   additionalProperties: false,
   required: [

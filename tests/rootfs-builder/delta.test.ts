@@ -18,7 +18,16 @@ import { join } from 'node:path'
 import t from 'tap'
 
 import { unpackBase } from '../../rootfs-builder/base-tree.ts'
-import { applyDelta, deltaRows, findDelta, saveDelta, undoDelta } from '../../rootfs-builder/delta.ts'
+import {
+  applyDelta,
+  clampedRows,
+  deltaRows,
+  findDelta,
+  rowsToUndo,
+  saveDelta,
+  undoDelta,
+} from '../../rootfs-builder/delta.ts'
+import { clampTimes } from '../../scripts/tree-stamp.ts'
 import { readTree } from '../../scripts/tree.ts'
 
 /** Everything of a tree that a packer sees, but for what differs between two unpackings of it. */
@@ -55,6 +64,7 @@ async function baseTree(folder: string): Promise<{ tar: string; tree: string }> 
   for (const { path, type } of readTree(source).reverse()) {
     if (type !== 'symlink') utimesSync(join(source, path), 1000, 1000)
   }
+  utimesSync(join(source, 'etc/conf.d/a'), 3000, 3000)
   const tar = join(folder, 'base.tar')
   execFileSync('tar', ['-C', source, '--sort=name', '-cf', tar, '.'])
   const tree = join(folder, 'tree')
@@ -82,6 +92,8 @@ function provision(tree: string): void {
   }
 }
 
+const UNCLAMPED = { epochSeconds: 2000, clamped: [], written: {} }
+
 t.test('what was made of a base tree is undone and done again, to the last time stamp', async (t) => {
   const folder = t.testdir()
   const { tar, tree } = await baseTree(folder)
@@ -90,7 +102,7 @@ t.test('what was made of a base tree is undone and done again, to the last time 
   provision(tree)
   const provisioned = seen(tree)
   const rows = deltaRows(before, readTree(tree))
-  await saveDelta(folder, 'f'.repeat(64), tree, { base: 'b', rows, written: {} })
+  await saveDelta(folder, 'f'.repeat(64), tree, { base: 'b', rows, ...UNCLAMPED })
 
   await undoDelta(tree, rows, tar)
   t.strictSame(seen(tree), pristine)
@@ -146,4 +158,46 @@ t.test('no link in the tree leads a removal out of it', async (t) => {
   t.ok(existsSync(join(folder, 'outside/precious')))
   t.ok(existsSync(join(folder, 'outside/a')))
   t.equal(readFileSync(join(tree, 'etc/conf.d/a'), 'utf8'), 'a')
+})
+
+t.test('the delta of a stranger removes and writes nothing outside of the tree', async (t) => {
+  const folder = t.testdir({ outside: { precious: 'x' } })
+  const { tar, tree } = await baseTree(folder)
+  symlinkSync(join(folder, 'outside'), join(tree, 'etc/link'))
+  for (const path of ['../outside/precious', '../outside', 'etc/link/precious', 'etc//passwd', './etc']) {
+    const rows = [{ path, was: 'other', is: 'absent' }] as const
+    const delta = { base: 'b', rows, ...UNCLAMPED, tarFile: tar }
+    const refused = { code: 'E_INPUT', message: /a path that leads out of the tree/ }
+    await t.rejects(applyDelta(tree, delta), refused, path)
+    await t.rejects(undoDelta(tree, rows, tar), refused, path)
+  }
+  t.equal(readFileSync(join(folder, 'outside/precious'), 'utf8'), 'x')
+})
+
+t.test('what has only its time of a clock is undone for another clock, and else left alone', async (t) => {
+  const { tar, tree } = await baseTree(t.testdir())
+  const pristine = seen(tree)
+  const base = readTree(tree)
+  // The link has the time at which it was made.
+  const clamped = clampedRows(base, 2000)
+  t.strictSame(
+    clamped.map(({ path }) => path),
+    ['etc/conf.d/a', 'share'],
+  )
+  const before = clampTimes(tree, base, 2000)
+  await tick()
+  writeFileSync(join(tree, 'etc/passwd'), 'x')
+  const delta = {
+    base: 'b',
+    rows: deltaRows(before, readTree(tree)),
+    epochSeconds: 2000,
+    clamped,
+    written: {},
+  }
+  t.strictSame(
+    rowsToUndo(delta, 2000).map(({ path }) => path),
+    ['', 'etc', 'etc/passwd'],
+  )
+  await undoDelta(tree, rowsToUndo(delta, 2001), tar)
+  t.strictSame(seen(tree), pristine, 'folders of what was put back have their time as well')
 })

@@ -2,7 +2,7 @@
 import t from 'tap'
 
 import { fileEntry, linkEntry } from '../../scripts/additions.ts'
-import { checkRootfs, findEntry, rootfsProblems } from '../../scripts/rootfs-check.ts'
+import { checkRootfs, findEntry, rootfsProblems, systemdOf } from '../../scripts/rootfs-check.ts'
 import type { GuestRules } from '../../scripts/rootfs-check.ts'
 import type { TreeEntry } from '../../scripts/tree.ts'
 
@@ -44,6 +44,17 @@ t.test('a guest with systemd, links and all, has no problem', async (t) => {
   t.doesNotThrow(() => {
     checkRootfs(GOOD, SYSTEMD_GUEST, 'root')
   })
+})
+
+t.test('systemd is found where /lib is a folder of its own too', (t) => {
+  t.equal(systemdOf(GOOD), '/usr/lib/systemd/systemd')
+  const split = [
+    folder('lib'),
+    program('lib/systemd/systemd'),
+    linkEntry('sbin/init', '/lib/systemd/systemd', 0),
+  ]
+  t.equal(systemdOf(split), '/lib/systemd/systemd')
+  t.end()
 })
 
 t.test('a guest whose init is the agent needs neither systemd nor units', async (t) => {

@@ -136,17 +136,14 @@ t.test('the last lines are those that say something', async (t) => {
 
 t.test('a filter reads a stream and writes a file', async (t) => {
   const file = join(t.testdir(), 'out')
-  const filter = await startFilter(['tr', 'a-z', 'A-Z'], file)
+  const filter = startFilter(['tr', 'a-z', 'A-Z'], file)
   filter.stdin.end('text')
   await filter.done
   t.equal(readFileSync(file, 'utf8'), 'TEXT')
 })
 
 t.test('a filter that fails says why', async (t) => {
-  const filter = await startFilter(
-    ['sh', '-c', 'cat >/dev/null; echo bad >&2; exit 1'],
-    join(t.testdir(), 'out'),
-  )
+  const filter = startFilter(['sh', '-c', 'cat >/dev/null; echo bad >&2; exit 1'], join(t.testdir(), 'out'))
   filter.stdin.end('text')
   t.match(await failureOf(filter.done), { code: 'E_COMMAND', because: [/command/, 'bad'] })
 })

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readlinkSync, readdirSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 import t from 'tap'
@@ -34,19 +34,32 @@ t.test('a make that fails leaves nothing, and the old result as it was', async (
   t.equal(readFileSync(join(folder, 'out'), 'utf8'), 'old')
 })
 
+function readlinkOr(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return ''
+  }
+}
+
 t.test('a large file that is replaced is given back, by nobody of ours in the end', async (t) => {
   const output = join(t.testdir(), 'image')
-  const open = (): number =>
-    readdirSync('/proc/self/fd').filter((name) => existsSync(join('/proc/self/fd', name))).length
+  const openIn = (process: string): string[] =>
+    readdirSync(`/proc/${process}/fd`)
+      .map((name) => readlinkOr(`/proc/${process}/fd/${name}`))
+      .filter((file) => file.startsWith(output.slice(0, -'image'.length)))
   for (const letter of ['a', 'b']) {
-    const before = open()
     await withTemporary(output, (temporary) => {
       writeFileSync(temporary, Buffer.alloc(17 * 1024 * 1024, letter))
       return Promise.resolve()
     })
     t.equal(readFileSync(output).subarray(0, 1).toString(), letter)
-    t.equal(open(), before, 'no file stays open here')
+    t.strictSame(openIn('self'), [], 'no file stays open here')
   }
+  const children = readFileSync(`/proc/self/task/${String(process.pid)}/children`, 'utf8')
+    .trim()
+    .split(' ')
+  t.match(children.flatMap(openIn), [/image \(deleted\)$/], 'the program that has it waits for our end')
   t.strictSame(readdirSync(join(output, '..')), ['image'])
 })
 

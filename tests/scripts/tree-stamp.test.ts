@@ -21,47 +21,47 @@ function tick(): Promise<void> {
 
 t.test('a tree that nobody touched has the same stamp', async (t) => {
   const root = t.testdir({ a: 'x', b: { c: '' } })
-  t.equal(listTree(root).stamp, listTree(root).stamp)
+  t.equal((await listTree(root)).stamp, (await listTree(root)).stamp)
 })
 
 t.test('a touched file changes the stamp, though size and time were put back', async (t) => {
   const root = t.testdir({ a: 'x', b: '' })
   const file = join(root, 'a')
   utimesSync(file, 1000, 1000)
-  const before = listTree(root)
+  const before = await listTree(root)
   await tick()
   writeFileSync(file, 'y')
   utimesSync(file, 1000, 1000)
-  const after = listTree(root)
+  const after = await listTree(root)
   t.not(after.stamp, before.stamp)
   t.strictSame(changedPaths(before.lines, after.lines, 5), ['a'])
 })
 
 t.test('a new mode, a new file and a removed file change the stamp', async (t) => {
   const root = t.testdir({ a: 'x' })
-  const before = listTree(root)
+  const before = await listTree(root)
   await tick()
   chmodSync(join(root, 'a'), 0o600)
-  const changed = listTree(root)
+  const changed = await listTree(root)
   t.not(changed.stamp, before.stamp)
   writeFileSync(join(root, 'new'), '')
-  t.not(listTree(root).stamp, changed.stamp)
-  t.strictSame(changedPaths(changed.lines, listTree(root).lines, 5), ['new'])
-  t.strictSame(changedPaths(listTree(root).lines, changed.lines, 5), ['new'])
-  t.equal(changedPaths([], listTree(root).lines, 2).length, 2)
+  t.not((await listTree(root)).stamp, changed.stamp)
+  t.strictSame(changedPaths(changed.lines, (await listTree(root)).lines, 5), ['new'])
+  t.strictSame(changedPaths((await listTree(root)).lines, changed.lines, 5), ['new'])
+  t.equal(changedPaths([], (await listTree(root)).lines, 2).length, 2)
 })
 
 t.test('a new name of the root does not change the stamp', async (t) => {
   const folder = t.testdir({ root: { a: 'x', b: { c: '' } } })
-  const before = listTree(join(folder, 'root')).stamp
+  const before = (await listTree(join(folder, 'root'))).stamp
   await tick()
   renameSync(join(folder, 'root'), join(folder, 'renamed'))
-  t.equal(listTree(join(folder, 'renamed')).stamp, before)
+  t.equal((await listTree(join(folder, 'renamed'))).stamp, before)
 })
 
 t.test('a listing kept in a file reads back the same, whatever the names', async (t) => {
   const folder = t.testdir({ root: { 'tab\there': '', 'line\nbreak': '', ' ': '' } })
-  const { lines } = listTree(join(folder, 'root'))
+  const { lines } = await listTree(join(folder, 'root'))
   writeFileSync(join(folder, 'listing'), lines.join('\n'))
   t.strictSame(changedPaths(readListing(join(folder, 'listing')), lines, 5), [])
 })
@@ -81,7 +81,7 @@ t.test(
       folder: 400_000,
     }
     for (const [name, time] of Object.entries(times)) lutimesSync(join(root, name), time, time)
-    settleTimes(root, epoch, start * 1000 + 999)
+    await settleTimes(root, epoch, start * 1000 + 999)
     const time = (name: string): number => lstatSync(join(root, name)).mtimeMs / 1000
     t.equal(time('old'), 500_000)
     t.equal(time('folder'), 400_000)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 
@@ -75,8 +75,12 @@ t.test('leftovers of killed builds are removed from every folder that has output
     workspace.logDir,
     workspace.rootfsDest,
     workspace.imagesDest,
+    // What dnf keeps of mirrors, and objects of kernels.
+    join(workspace.cacheDir, 'mirror'),
+    join(workspace.workDir, 'kernel'),
   ]
   for (const folder of folders) {
+    mkdirSync(folder, { recursive: true })
     writeFileSync(join(folder, name), '')
     writeFileSync(join(folder, 'kept'), '')
   }

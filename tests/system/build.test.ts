@@ -20,7 +20,7 @@ import t from 'tap'
 
 import { startMirror } from '../mirrors/apt.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
-import { asNormalUser, ended, startStep, step } from './user.ts'
+import { asNormalUser, ended, leftovers, startStep, step } from './user.ts'
 import type { Ended } from './user.ts'
 
 const MINUTE_MS = 60 * 1000
@@ -611,14 +611,6 @@ function digests(folder: string): string[] {
       .update(readFileSync(join(folder, name)))
       .digest('hex'),
   )
-}
-
-/** Half-made things that are still there, at any depth outside of the rootfs. */
-function leftovers(folder: string): string[] {
-  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
-    if (entry.name.includes('.tmp-')) return [entry.name]
-    return entry.isDirectory() && !entry.name.endsWith('_rootfs') ? leftovers(join(folder, entry.name)) : []
-  })
 }
 
 function listing(folder: string): string[] {

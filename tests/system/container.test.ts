@@ -89,6 +89,37 @@ for (const [distro, settings] of Object.entries(DISTROS)) {
   })
 }
 
+t.test('OFFLINE=yes: containers without a network build the bytes of the host', async (t) => {
+  const folder = join(scratch, 'offline')
+  mkdirSync(folder)
+  const locked = { LOCK_FILE: join(folder, 'osbuilder.lock'), VENDOR_DIR: join(folder, 'vendor') }
+  const settings = { ...COMMON, ...DISTROS.alpine, ...locked }
+  const host = join(folder, 'host')
+  for (const target of ['lock', 'vendor', 'all']) {
+    const { status, said } = await makeAsync(target, { ...settings, WORKDIR: host })
+    t.equal(status, 0, said)
+  }
+  const [since, asked] = [String(Date.now() / 1000), alpine.asked.length]
+  const offline = (place: 'docker' | 'podman', target: string, more: Readonly<Record<string, string>>) =>
+    makeAsync(target, { ...settings, ...PLACES[place], OFFLINE: 'yes', ...more }, room.enter)
+  for (const place of ['docker', 'podman'] as const) {
+    if (place === 'podman') loadIntoPodman()
+    const WORKDIR = join(folder, place)
+    const { status, said } = await offline(place, 'all', { WORKDIR })
+    t.equal(status, 0, said)
+    t.strictSame(digestsOf(WORKDIR, 'alpine'), digestsOf(host, 'alpine'), place)
+  }
+  const lost = await offline('docker', 'rootfs', { VENDOR_DIR: folder, WORKDIR: join(folder, 'lost') })
+  t.equal(lost.status, 2)
+  t.match(lost.said, `VENDOR_DIR=${folder}: is no folder of make vendor`)
+  t.equal(lost.said.split('ERROR').length, 2, 'one error')
+  t.equal(alpine.asked.length, asked, 'nobody was asked')
+  const format = '{{.Action}} {{.Actor.Attributes.name}}'
+  const span = ['--since', since, '--until', String(Date.now() / 1000)]
+  const events = docker.ask('events', ...span, '--filter', 'type=network', '--format', format).split('\n')
+  t.strictSame([...new Set(events.filter((event) => event.startsWith('connect')))], ['connect none'])
+})
+
 t.test('without a container nothing is built where the tools of the host fail', async (t) => {
   const variables = { ...COMMON, ...DISTROS.alpine, WORKDIR: join(scratch, 'trapped') }
   const { status, said } = await makeAsync('rootfs', variables, room.enter)

@@ -24,7 +24,7 @@ import { CENTOS } from '../mirrors/rpm-distros.ts'
 import { startRpmMirror } from '../mirrors/rpm.ts'
 import { startMirror } from '../mirrors/apt.ts'
 import { cyclonedxChecker, spdxChecker } from '../proof/schemas.ts'
-import { makeAsync } from './user.ts'
+import { leftovers, makeAsync } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(15 * 60 * 1000)
@@ -198,6 +198,13 @@ t.test('centos: valid and complete, by the database of rpm', async (t) => {
   }
   const rootfs = join(settings.WORKDIR, 'centos_rootfs')
   await good('rootfs', settings)
+  // Killed while rpm reads its copy of the database.
+  const tools = join(scratch, 'tools')
+  mkdirSync(tools)
+  writeFileSync(join(tools, 'rpm'), '#!/bin/sh\nkill -KILL $PPID\n', { mode: 0o755 })
+  const killed = await makeAsync('sbom', settings, ['env', `PATH=${tools}:${process.env['PATH'] ?? ''}`])
+  t.match(killed.said, 'Killed')
+  t.equal(leftovers(settings.WORKDIR).length, 1)
   const { said } = await good('sbom', settings)
   t.notMatch(said, 'belong to nothing')
   checkAll(t, [rootfs])
@@ -206,6 +213,8 @@ t.test('centos: valid and complete, by the database of rpm', async (t) => {
   const packages = sbom.components.filter(({ type }) => type === 'library')
   t.equal(packages.length, 13)
   for (const { name, licenses } of packages) t.equal(licenses?.[0]?.expression, 'GPL-2.0-or-later', name)
+  await good('rootfs', { ...settings, KEEP_PACKAGE_DB: 'no' })
+  t.strictSame(leftovers(settings.WORKDIR), [], 'and the next build removes what is left of it')
   rmSync(settings.WORKDIR, { recursive: true })
 })
 

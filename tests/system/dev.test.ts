@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { spawn } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
 import t from 'tap'
 
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
+import { treeDigest } from './tree-digest.ts'
 import { PROJECT, bootCache, makeAsync, step } from './user.ts'
 
 t.setTimeout(10 * 60 * 1000)
@@ -66,6 +67,34 @@ t.test('what changed is added to the initrd, and the guest has it', async (t) =>
   const released = await makeAsync('initrd', SETTINGS)
   t.match(released.said, /MiB zstd/, 'and so does an initrd that is for use')
   t.notMatch(manifest(), '"development"')
+})
+
+t.test('whatever the clock, a rebuild gives what a first build does, and touches little', async (t) => {
+  const folder = (name: string) => ({ WORKDIR: join(scratch, name), CACHE_DIR: '' })
+  const busybox = join(scratch, 'again', 'alpine_rootfs', 'bin', 'busybox')
+  let touchedMs = 0
+  // Older than all that packages brought, for twice the same; then between, and younger than all.
+  for (const [number, clock] of [
+    '1000000000',
+    '1000000000',
+    '1100000000',
+    '1795000000',
+    '900000000',
+  ].entries()) {
+    writeFileSync(MARKER, `${String(number)}\n`)
+    const settings = { ...SETTINGS, SOURCE_DATE_EPOCH: clock }
+    const [again, fresh] = [folder('again'), folder(`fresh-${String(number)}`)]
+    for (const where of [again, fresh]) {
+      const built = await makeAsync('rootfs', { ...settings, ...where })
+      t.equal(built.status, 0, built.said)
+    }
+    const [digest, wanted] = [again, fresh].map(({ WORKDIR }) => treeDigest(join(WORKDIR, 'alpine_rootfs')))
+    t.equal(digest, wanted, `build ${String(number)}, clock ${clock}`)
+    const { ctimeMs, mtimeMs } = lstatSync(busybox)
+    if (number < 3) t.equal(mtimeMs, Number(clock) * 1000, 'the package is younger than the clock')
+    if (number === 1) t.equal(ctimeMs, touchedMs, 'what had its time already was left alone')
+    touchedMs = ctimeMs
+  }
 })
 
 t.test('make dev boots what changed, again and again', async (t) => {

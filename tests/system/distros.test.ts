@@ -3,6 +3,7 @@ import { execFileSync, spawn } from 'node:child_process'
 import {
   cpSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readFileSync,
   readdirSync,
@@ -18,26 +19,17 @@ import t from 'tap'
 import { makeKey, smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { startUbuntu } from '../mirrors/archive.ts'
-import { BOOT_WORKDIR, PROJECT, ended, makeAsync } from './user.ts'
+import { BOOT_SETTINGS, BOOT_WORKDIR, ODD_NAME, PROJECT, ended, makeAsync, openScratch } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(30 * 60 * 1000)
 
-/** One folder for all distros: the boot kernel is shared through its cache. */
 const WORKDIR = BOOT_WORKDIR
-
-const COMMON = {
-  WORKDIR,
-  SOURCE_DATE_EPOCH: '1795000000',
-  INITRD_COMPRESSION: 'zstd',
-  BOOT_TIMEOUT: '300',
-  REFRESH: 'always',
-}
 
 const ubuntu = await startUbuntu()
 t.teardown(() => ubuntu.close())
 
-const UBUNTU = { ...COMMON, DISTRO: 'ubuntu', REPO_URL: ubuntu.url, REPO_KEYRING: ubuntu.keyring }
+const UBUNTU = { ...BOOT_SETTINGS, DISTRO: 'ubuntu', REPO_URL: ubuntu.url, REPO_KEYRING: ubuntu.keyring }
 
 for (const [agentInit, pid1, kind] of [
   ['no', 'systemd', 'image'],
@@ -95,7 +87,7 @@ t.teardown(() => alpine.close())
 const SMALL = await smallAlpine()
 await alpine.publish(SMALL)
 
-const ALPINE = { ...COMMON, DISTRO: 'alpine', REPO_URL: alpine.url, REPO_KEYRING: alpine.keyring }
+const ALPINE = { ...BOOT_SETTINGS, DISTRO: 'alpine', REPO_URL: alpine.url, REPO_KEYRING: alpine.keyring }
 
 for (const kind of ['image', 'initrd'] as const) {
   t.test(`alpine: the ${kind} comes up with the agent as PID 1, which needs no word`, async (t) => {
@@ -225,7 +217,12 @@ t.test('alpine: a tagged repository with a key of its own serves what is asked o
   t.notOk(existsSync(join(workdir, 'alpine_rootfs/lib/apk/db')))
   const wrong = await makeAsync('rootfs', { ...settings, REPO_EXTRA: 'ftp://x' })
   t.match(wrong.said, /REPO_EXTRA=ftp:\/\/x: expected http:\/\/… or @tag=http:\/\/…/)
-  const debian = await makeAsync('rootfs', { ...COMMON, DISTRO: 'debian', REPO_KEY: '/x', REPO_EXTRA: url })
+  const debian = await makeAsync('rootfs', {
+    ...BOOT_SETTINGS,
+    DISTRO: 'debian',
+    REPO_KEY: '/x',
+    REPO_EXTRA: url,
+  })
   t.match(debian.said, /2 problems[^]*REPO_KEY=\/x: is for distros with apk; debian has apt[^]*REPO_EXTRA=/)
   rmSync(workdir, { recursive: true, force: true })
 })
@@ -325,10 +322,9 @@ t.test('alpine: what cannot be trusted or met is one clear error, and leaves no 
 })
 
 t.test('a distro is begun from the template, filled in, and builds', async (t) => {
-  const project = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
-  t.teardown(() => {
-    rmSync(project, { recursive: true, force: true })
-  })
+  const { scratch } = openScratch(t)
+  const project = join(scratch, ODD_NAME)
+  mkdirSync(project)
   // What git knows of, so that nothing of this checkout is changed; and what npm has installed, which
   // its make takes for new as long as package.json keeps its time.
   execFileSync(
@@ -367,4 +363,5 @@ t.test('a distro is begun from the template, filled in, and builds', async (t) =
   const built = await inCopy('rootfs', { DISTRO: 'mine' })
   t.equal(built.status, 0, built.said)
   t.match(built.stdout, /ROOTFS +mine noble x86_64 +\d+ packages/)
+  for (const { said } of [begun, built]) t.notMatch(said, 'unexpected EOF')
 })

@@ -16,7 +16,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 
 import { sha256 } from '../../scripts/digest.ts'
-import type { Lock } from '../../scripts/package-lock.ts'
+import type { Lock } from '../../scripts/package-lock/package-lock.ts'
 import { startDebian } from '../mirrors/archive.ts'
 import { serveFiles } from '../mirrors/files.ts'
 import { makeAsync } from './user.ts'

@@ -1,35 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from 'node:child_process'
-import {
-  appendFileSync,
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { appendFileSync, cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import t from 'tap'
 import type { Test } from 'tap'
 
+import { askedGuest } from '../../rootfs-builder/bootstrap/plan.ts'
+import { choose } from '../../rootfs-builder/distros.ts'
 import { sha256 } from '../../scripts/digest.ts'
-import type { Lock, LockedGuest } from '../../scripts/package-lock.ts'
+import type { Lock, LockedGuest } from '../../scripts/package-lock/package-lock.ts'
+import { parseSettings } from '../../scripts/settings.ts'
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startDebian } from '../mirrors/archive.ts'
-import { asNormalUser, makeAsync, step } from './user.ts'
+import { asNormalUser, makeAsync, openScratch, step } from './user.ts'
 
 t.setTimeout(5 * 60 * 1000)
 
 type Variables = Readonly<Record<string, string>>
 
-const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
-t.teardown(() => {
-  rmSync(scratch, { recursive: true, force: true })
-})
+const { scratch } = openScratch(t)
 
 const debian = await startDebian(true)
 const otherDebian = await startDebian(true)
@@ -197,6 +187,34 @@ t.test('alpine: rows of the lock that the index and its keys do not have', async
   await refused(t, 'fewer', { ...settings, ...fewer }, /packages do not fit to each other[^]*libmnl/)
 })
 
+t.test('an index that the distro does not have, whose name would be a path', async (t) => {
+  const outside = join(scratch, 'outside')
+  const name = `${'../'.repeat(20)}${outside.slice(1)}`
+  for (const distro of ['debian', 'alpine'] as const) {
+    const own = guestOf(JSON.parse(LOCK) as Lock, distro).indexes[0]?.name ?? ''
+    const forged = spoilt((_, lockFile) => {
+      const lock = readFileSync(lockFile, 'utf8')
+      writeFileSync(lockFile, lock.replaceAll(new RegExp(`("(name|index)": )"${own}"`, 'g'), `$1"${name}"`))
+    })
+    const found = new RegExp(`osbuilder.lock: ${distro} \\S+ has no index \\.\\./[^]*it has ${own}`)
+    await refused(t, distro, { ...GUESTS[distro], ...forged }, found)
+  }
+  const file = { url: 'http://127.0.0.1:9/x', sizeBytes: 1, sha256: sha256('x') }
+  const signed = { archive: 'http://127.0.0.1:9', dateSeconds: 1, signers: [] }
+  // dnf's repositories are folders of these names. It is stopped without OFFLINE too, which misses the index first.
+  const forged = spoilt((_, lockFile) => {
+    const settings = parseSettings({ DISTRO: 'centos' })
+    const guest: LockedGuest = {
+      ...askedGuest(settings, choose(settings)).asked,
+      ...{ mirror: signed.archive, indexes: [{ ...file, ...signed, name }], packages: [] },
+    }
+    writeFileSync(lockFile, JSON.stringify({ ...(JSON.parse(LOCK) as Lock), guests: [guest] }))
+  })
+  const found = /osbuilder.lock: centos stream9 has no index \.\.\/[^]*it has baseos, appstream/
+  await refused(t, 'centos', { DISTRO: 'centos', ...forged, OFFLINE: 'no' }, found)
+  t.notOk(existsSync(outside), 'nothing was written outside')
+})
+
 t.test('what the lock does not cover is told, with what it has', async (t) => {
   const cases: readonly [string, Variables, RegExp][] = [
     ['release', { ...GUESTS.debian, OS_VERSION: 'trixie' }, /release: trixie asked for, bookworm locked/],
@@ -232,6 +250,17 @@ t.test('a lock that is none', async (t) => {
       (file) => edit(file, /"url": "http:[^"]*iptables/, '"url": "file:///etc/passwd'),
       /url: expected a URL/,
     ],
+    [
+      'no host',
+      (file) => edit(file, /"url": "http:[^"]*iptables/, '"url": "http://[/'),
+      /url: expected a URL/,
+    ],
+    ['letters', (file) => edit(file, /("url": "http:[^"]*)iptables/, '$1%zz'), /url: expected a URL/],
+    [
+      'indexes',
+      (file) => edit(file, /"indexes": \[[^]*?\n {6}\]/, '"indexes": []'),
+      /indexes: expected at least one/,
+    ],
     ['empty', (file) => writeFileSync(file, ''), /is not a lock of osbuilder/],
   ]
   for (const [name, spoil, found] of cases) {
@@ -258,7 +287,18 @@ t.test('places that are not there, or not ours', async (t) => {
   const listed = spoilt((folder) => {
     edit(join(folder, 'index.json'), /sha256:\w{60}/, `sha256:${'0'.repeat(60)}`)
   })
-  await refused(t, 'index.json', { ...GUESTS.debian, ...listed }, /VENDOR_DIR: .* was changed[^]*make vendor/)
+  const changed = /VENDOR_DIR: .* was changed[^]*make vendor/
+  await refused(t, 'index.json', { ...GUESTS.debian, ...listed }, changed)
+  for (const text of [
+    'null',
+    '{"manifests":[null]}',
+    '{"manifests":[{"digest":"sha256:../../etc/passwd"}]}',
+  ]) {
+    const forged = spoilt((folder) => {
+      writeFileSync(join(folder, 'index.json'), text)
+    })
+    await refused(t, text, { ...GUESTS.debian, ...forged }, changed)
+  }
 
   const foreign = join(scratch, 'foreign')
   mkdirSync(foreign)

@@ -1,32 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import t from 'tap'
 
 import { sha256 } from '../../scripts/digest.ts'
-import type { Lock } from '../../scripts/package-lock.ts'
+import type { Lock } from '../../scripts/package-lock/package-lock.ts'
 import { CENTOS, CLEARLINUX } from '../mirrors/rpm-distros.ts'
 import { startRpmMirror } from '../mirrors/rpm.ts'
 import type { RpmMirror } from '../mirrors/rpm.ts'
 import { serve } from '../mirrors/server.ts'
 import type { Mirror } from '../mirrors/server.ts'
 import { treeDigest } from './tree-digest.ts'
-import { makeAsync } from './user.ts'
+import { makeAsync, openScratch } from './user.ts'
 
 t.setTimeout(15 * 60 * 1000)
 
-const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
-t.teardown(() => {
-  rmSync(scratch, { recursive: true, force: true })
-})
-
-let folders = 0
-function fresh(): { readonly WORKDIR: string } {
-  folders += 1
-  return { WORKDIR: join(scratch, `w${String(folders)}`) }
-}
+const { scratch, fresh } = openScratch(t)
 
 /** A mirror that has moved on to a new index when it is told to; older packages are still there. */
 async function movingMirror(
@@ -93,6 +83,8 @@ t.test('centos: a locked guest is the same after the mirror moved on', async (t)
   mirror.heal()
   t.not(gone.status, 0)
   t.match(gone.said, /libseccomp 9-1.el9: is named in centos.lock, and cannot be had[^]*make lock-update/)
+  const misspelt = await makeAsync('lock', { ...settings, ...first, EXTRA_PKGS: 'chorny' })
+  t.match(misspelt.said, /no package chorny in the repositories[^]*near names: chrony/)
   const host = await makeAsync('lock', { ...settings, ...first, DISTRO_REPO: 'yes' })
   t.match(host.said, "DISTRO_REPO=yes: what this host's repositories have is not locked")
 })
@@ -157,3 +149,34 @@ for (const [distro, description, victim] of [
     await refused('tampered', new RegExp(`${victim} .*: the file in VENDOR_DIR was changed`))
   })
 }
+
+t.test('centos: an unsigned index that names other lists to us than to dnf is not locked', async (t) => {
+  const mirror = await startRpmMirror(CENTOS)
+  t.teardown(() => mirror.close())
+  const lockFile = join(scratch, 'forged.lock')
+  const settings = { ...COMMON, DISTRO: 'centos', REPO_URL: mirror.url, REPO_KEYRING: mirror.keyring }
+  const secret = join(scratch, 'secret')
+  writeFileSync(secret, 'of this host')
+  for (const [name, path] of [
+    ['outside', `${'../'.repeat(20)}${secret.slice(1)}`],
+    ['absolute', secret],
+    ['digest', undefined],
+  ] as const) {
+    mirror.fault(/BaseOS.*repomd\.xml$/, {
+      kind: 'change',
+      to: (body) => {
+        const text = body.toString()
+        // A comment to dnf, for which the index is a right one.
+        const [own = ''] = /<data type="primary">[^]*?<\/data>/.exec(text) ?? []
+        const digest = own.replace(/(<checksum[^>]*>)[0-9a-f]+/, `$1${sha256('of this host')}`)
+        const forged = path === undefined ? digest : digest.replace(/href="[^"]*"/, `href="${path}"`)
+        return Buffer.from(text.replace(own, `<!-- ${forged} -->${own}`))
+      },
+    })
+    const locked = await makeAsync('lock', { ...settings, ...fresh(), LOCK_FILE: lockFile })
+    mirror.heal()
+    t.not(locked.status, 0, name)
+    t.match(locked.said, /has not the list of packages that its index names[^]*try: /, name)
+    t.notOk(existsSync(lockFile), name)
+  }
+})

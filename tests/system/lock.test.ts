@@ -1,33 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import t from 'tap'
 import type { Test } from 'tap'
 
-import type { Lock } from '../../scripts/package-lock.ts'
+import type { Lock } from '../../scripts/package-lock/package-lock.ts'
 import { smallAlpine, startRepository } from '../mirrors/alpine.ts'
 import { startDebian } from '../mirrors/archive.ts'
 import { oneByteChanged } from '../mirrors/server.ts'
 import { treeDigest } from './tree-digest.ts'
-import { makeAsync } from './user.ts'
+import { makeAsync, openScratch } from './user.ts'
 import type { Ended } from './user.ts'
 
 t.setTimeout(15 * 60 * 1000)
 
-const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
-t.teardown(() => {
-  rmSync(scratch, { recursive: true, force: true })
-})
-
-/** Every build starts with an empty cache, so that none finds what another has fetched. */
-let folders = 0
-function fresh(): { readonly WORKDIR: string } {
-  folders += 1
-  return { WORKDIR: join(scratch, `w${String(folders)}`) }
-}
+const { scratch, fresh } = openScratch(t)
 
 /**
  * Make a target in a network namespace with nothing in it, every process of it watched. The tools of a
@@ -98,6 +87,8 @@ t.test('apt: a locked build gives the same bytes after the mirror moved on', asy
 
   const built = await makeAsync('rootfs', { ...settings, ...first })
   t.equal(built.status, 0, built.said)
+  const manifest = readFileSync(join(first.WORKDIR, 'debian_rootfs.json'), 'utf8')
+  t.match(JSON.parse(manifest), { result: { isLocked: true } }, 'so that nobody takes its signers for seen')
   const digest = treeDigest(join(first.WORKDIR, 'debian_rootfs'))
   const VENDOR_DIR = join(scratch, 'vendor-debian')
   const vendored = await makeAsync('vendor', { ...settings, ...first, VENDOR_DIR })
@@ -178,7 +169,7 @@ function agentRepository(): { folder: string; commit: () => string; change: () =
   writeFileSync(
     join(folder, 'Makefile'),
     `all:\n\tcat /proc/net/dev > ${scratch}/interfaces\n` +
-      'install:\n\tinstall -D -m 0755 agent $(DESTDIR)/usr/bin/kata-agent\n',
+      'install:\n\tinstall -D -m 0755 agent "$$DESTDIR/usr/bin/kata-agent"\n',
   )
   const write = (word: string): void => {
     writeFileSync(join(folder, 'agent'), `#!/bin/sh\necho ${word}\n`)

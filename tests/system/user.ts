@@ -1,8 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import type { ChildProcess, SpawnOptionsWithStdioTuple } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+
+import type { Test } from 'tap'
 
 import { openWorkspace } from '../../scripts/workspace.ts'
 
@@ -100,10 +112,53 @@ export function ended(child: ChildProcess): Promise<Ended> {
   })
 }
 
+/** What shells, make, apt and dnf may each stumble over in a path. */
+export const ODD_NAME = `it's "x", y`
+
+/** Folders of one test file, which go when it ends. */
+export interface Scratch {
+  readonly scratch: string
+  /** Settings of a build that finds nothing another has fetched, in a folder with an odd name. */
+  readonly fresh: () => { readonly WORKDIR: string }
+}
+
+/** Make the folders of a test file. */
+export function openScratch(t: Pick<Test, 'teardown'>): Scratch {
+  const scratch = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
+  t.teardown(() => {
+    rmSync(scratch, { recursive: true, force: true })
+  })
+  let folders = 0
+  return {
+    scratch,
+    fresh: () => {
+      folders += 1
+      return { WORKDIR: join(scratch, `${String(folders)} ${ODD_NAME}`) }
+    },
+  }
+}
+
+/** Half-made things that are still there, at any depth outside of the rootfs. */
+export function leftovers(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    if (entry.name.includes('.tmp-')) return [entry.name]
+    return entry.isDirectory() && !entry.name.endsWith('_rootfs') ? leftovers(join(folder, entry.name)) : []
+  })
+}
+
 const NO_FOLDERS = { CACHE_DIR: '', ROOTFS_BUILD_DEST: '', IMAGES_BUILD_DEST: '' }
 
 /** The folder in which guests are built and booted, whose cache others share for its kernel. */
 export const BOOT_WORKDIR = join(PROJECT, 'workdir', 'test-boot')
+
+/** Settings of every guest that is built and booted there. */
+export const BOOT_SETTINGS = {
+  WORKDIR: BOOT_WORKDIR,
+  SOURCE_DATE_EPOCH: '1795000000',
+  INITRD_COMPRESSION: 'zstd',
+  BOOT_TIMEOUT: '300',
+  REFRESH: 'always',
+} as const
 
 /** Cache of BOOT_WORKDIR, for tests that build elsewhere: the kernel of a distro is fetched once. */
 export function bootCache(): string {

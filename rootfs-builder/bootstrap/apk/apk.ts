@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import { fingerprint, sha256 } from '../../../scripts/digest.ts'
 import { remembered } from '../../../scripts/mirror-memory.ts'
 import type { Asked } from '../../../scripts/mirror-memory.ts'
-import type { LockedIndex } from '../../../scripts/package-lock.ts'
+import type { LockedIndex } from '../../../scripts/package-lock/package-lock.ts'
 import { PROJECT_ROOT } from '../../../scripts/paths.ts'
 import { mirrorOf } from '../../distro.ts'
 import { apkPackages } from '../../packages.ts'
 import type { BasePlan, PlanRequest } from '../plan.ts'
-import { checkInstalled, packagesDigest } from '../locked-guest.ts'
+import { checkIndexNames, checkInstalled, packagesDigest } from '../locked-guest.ts'
 import { bootstrapApk } from './bootstrap.ts'
 import type { ApkTree } from './bootstrap.ts'
 import { parseDependency } from './dependency.ts'
@@ -46,6 +46,10 @@ export async function planApk(request: PlanRequest): Promise<BasePlan> {
     ...(settings.REPO_KEY === '' ? [] : readKeys(settings.REPO_KEY, 'REPO_KEY')),
   ])
   const { locked } = request
+  if (locked !== undefined) {
+    // A line names the mirror, which is the lock's own.
+    checkIndexNames(locked, [...repositoriesOf(locked.guest.mirror), ...extra.map(repositoryLine)])
+  }
   const byLock = locked === undefined ? undefined : lockedChoice(locked, packages)
   const resolved =
     locked === undefined

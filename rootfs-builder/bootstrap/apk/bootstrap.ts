@@ -3,12 +3,12 @@ import { mkdirSync, rmSync } from 'node:fs'
 import { posix } from 'node:path'
 
 import type { ArchName } from '../../../scripts/arch.ts'
-import { DOWNLOADS, inParallel } from '../../../scripts/locked-file.ts'
-import { capture, quote, requireTools, run } from '../../../scripts/run.ts'
+import { DOWNLOADS, inParallel } from '../../../scripts/package-lock/locked-file.ts'
+import { capture, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
-import { UNPACK_FLAGS } from '../../base-tree.ts'
 import { hostPath } from '../../guest.ts'
 import type { Guest } from '../../guest.ts'
+import { keepAndUnpack, packArgv } from '../tree-tar.ts'
 import { writeDatabase } from './database.ts'
 import type { ApkPackage } from './index.ts'
 import { forgetTree, newInstallation, unpackPackage } from './install.ts'
@@ -59,15 +59,8 @@ export async function bootstrapApk(
   mkdirSync(scratch)
   try {
     await installAll({ root: scratch }, tree, options)
-    const tar = [
-      ['tar', '--create', '--directory', scratch, '--sort=name', '--format=pax'],
-      // Times of access and change are of this machine; what a script wrote has the tree's clock.
-      ['--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime'],
-      [`--mtime=@${String(tree.epochSeconds)}`, '--clamp-mtime', '--numeric-owner', '--xattrs'],
-      ['--exclude=./dev/*', '.'],
-    ].flat()
-    const unpack = `{ tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`
-    const script = `"\${@:3}" | tee "$2" | ${unpack}`
+    const tar = [...packArgv(tree.epochSeconds, ['dev/*']), '--directory', scratch, '.']
+    const script = `"\${@:3}" | ${keepAndUnpack('"$2"', '"$1"')}`
     await run(['bash', '-euo', 'pipefail', '-c', script, 'bash', targetDir, tarFile, ...tar], options)
   } finally {
     discard(scratch)

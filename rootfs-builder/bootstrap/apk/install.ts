@@ -132,6 +132,20 @@ function checkedPath(name: string, facts: PackageFacts): string {
   return parts.join('/')
 }
 
+/** What is given to setfattr a line each: another line would be of another file. */
+const XATTR_NAME = /^[\w.:@+-]+$/
+
+/** The attributes of an entry, as they are kept. */
+function checkedXattrs({ xattrs }: TarEntry, path: string, facts: PackageFacts): Pick<TarEntry, 'xattrs'> {
+  if (xattrs === undefined) return {}
+  const wrong = [...xattrs.keys()].find((name) => !XATTR_NAME.test(name))
+  if (wrong === undefined) return { xattrs }
+  throw new BuildError('E_INPUT', `${nameOf(facts)}: /${path} has an attribute of no plain name`, {
+    because: [JSON.stringify(wrong)],
+    hint: 'do not use this package; its repository may be hostile',
+  })
+}
+
 function hasControl(text: string): boolean {
   return [...text].some((letter) => letter < ' ' || letter === '\u007f' || letter === '\ufffd')
 }
@@ -220,7 +234,7 @@ function writeEntry(
   const owner = ownerOf((installation.accounts ??= readAccounts(installation.guest)), header)
   const mode = header.mode ?? 0o644
   const time = seconds(entry)
-  const xattrs = entry.xattrs === undefined ? {} : { xattrs: entry.xattrs }
+  const xattrs = checkedXattrs(entry, path, facts)
   const there = lstatSync(host, { throwIfNoEntry: false })
   if (header.type === 'directory') {
     if (there !== undefined && !there.isDirectory() && !there.isSymbolicLink()) {

@@ -3,10 +3,16 @@ import { readFileSync, writeFileSync } from 'node:fs'
 
 import { sha256 } from '../../../scripts/digest.ts'
 import { BuildError } from '../../../scripts/errors.ts'
-import { DOWNLOADS, cachedFile, inParallel, keepFile, lockedFile } from '../../../scripts/locked-file.ts'
-import type { LockPlaces } from '../../../scripts/locked-file.ts'
-import { disagreeing, otherSigners, vendoredIndexes } from '../../../scripts/locked-index.ts'
-import type { LockedGuest, LockedIndex, LockedPackage } from '../../../scripts/package-lock.ts'
+import {
+  DOWNLOADS,
+  cachedFile,
+  inParallel,
+  keepFile,
+  lockedFile,
+} from '../../../scripts/package-lock/locked-file.ts'
+import type { LockPlaces } from '../../../scripts/package-lock/locked-file.ts'
+import { disagreeing, otherSigners, vendoredIndexes } from '../../../scripts/package-lock/locked-index.ts'
+import type { LockedGuest, LockedIndex, LockedPackage } from '../../../scripts/package-lock/package-lock.ts'
 import { unfit } from '../locked-guest.ts'
 import type { LockedRequest, Resolution } from '../plan.ts'
 import { parseDependency } from './dependency.ts'

@@ -8,18 +8,17 @@ import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import { run } from '../../../scripts/run.ts'
 import { exists, hostPath, makeFolder, remove } from '../../guest.ts'
 import type { Guest } from '../../guest.ts'
+import { mountDevices } from '../workplace.ts'
 import type { PackageFacts, ScriptName } from './package.ts'
 
 /** Folder of scripts while they run, as apk has it. */
 export const SCRIPTS = 'lib/apk/exec'
 
-/** What a script finds in /dev. It sees no disk of the host, and no network. */
-const DEVICES = ['full', 'null', 'random', 'tty', 'urandom', 'zero']
-
+/** A script sees no disk of the host, and no network. */
 const IN_TREE = [
   'root=$1; dev=$2; shift 2',
   'mount -t tmpfs -o mode=0755 osbuilder "$dev"',
-  `for name in ${DEVICES.join(' ')}; do : >"$dev/$name"; mount --bind "/dev/$name" "$dev/$name"; done`,
+  mountDevices('"$dev"'),
   // The environment is apk's, whatever the host's is.
   'exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" "$@"',
 ].join('\n')

@@ -7,16 +7,15 @@ import { note, warn } from '../../../scripts/log.ts'
 import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import { quote, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
-import { UNPACK_FLAGS } from '../../base-tree.ts'
 import { unfit } from '../locked-guest.ts'
-import { nearNames } from '../near-names.ts'
 import type { BootstrapOptions, LockedRequest } from '../plan.ts'
-import { foreignTools, mountWorkplace, workplaceOutside } from '../workplace.ts'
+import { keepAndUnpack, packArgv } from '../tree-tar.ts'
+import { foreignTools, mountDevices, mountWorkplace, workplaceOutside } from '../workplace.ts'
 import { RPM_HOME, dnfArgv, rpmMacros } from './config.ts'
 import type { DnfSource } from './config.ts'
 import { explainDnf, failedScripts, missingPackages } from './explain.ts'
 import { checkRpmIndexes, makeRepositories, privateSource } from './locked.ts'
-import { packageNames, prepareScratch, readIndexes, refreshIndexes, withDnfCache } from './metadata.ts'
+import { explainInstall, prepareScratch, readIndexes, refreshIndexes, withDnfCache } from './metadata.ts'
 import type { IndexedRepository } from './metadata.ts'
 
 /** A base tree of rpm packages, with all that was decided of it. */
@@ -39,9 +38,6 @@ export interface DnfTree {
  */
 const SCRATCH = 'osbuilder-scratch'
 const CACHE = 'osbuilder-cache'
-
-/** What a package's script finds in /dev. It sees no disk of the host. */
-const DEVICES = ['full', 'null', 'random', 'tty', 'urandom', 'zero']
 
 /** Files of the package manager that hold the time of the build or belong to its run. */
 const LEFT_OUT = ['dev/*', 'proc/*', 'sys/*', 'var/cache/dnf', 'var/lib/dnf']
@@ -128,22 +124,16 @@ function script({ epochSeconds, database }: DnfTree, workplace: string): string 
     ...LEFT_OF_DATABASE.map((name) => `${database}/${name}`),
     ...[SCRATCH, CACHE].map((name) => `${workplace.slice(1)}/${name}`),
   ]
-  const tar = [
-    ['tar', '--create', '--sort=name', '--format=pax'],
-    ['--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime'],
-    [`--mtime=@${String(epochSeconds)}`, '--clamp-mtime', '--numeric-owner', '--xattrs'],
-    leftOut.map((path) => `--exclude=./${path}`),
-  ].flat()
   return [
     mountWorkplace('"$3"', '"$4/disk"'),
     `cd "$3"; mkdir tree ${SCRATCH} ${CACHE}; mount --bind "$4" ${SCRATCH}; mount --bind "$5" ${CACHE}`,
     'cd tree; mkdir -m 0755 dev; mkdir -m 0555 proc sys',
-    `for name in ${DEVICES.join(' ')}; do : > dev/$name; mount --bind /dev/$name dev/$name; done`,
+    mountDevices('dev'),
     // A container's engine may forbid a new one.
     'mount -t proc proc proc 2>/dev/null || mount --rbind /proc proc',
     'cd /; "${@:6}" >&2',
     'umount --recursive --lazy "$3/tree/proc"',
-    `${quote(tar)} --directory "$3/tree" . | tee "$2" | { tar --extract --directory "$1" ${quote(UNPACK_FLAGS)} && cat >/dev/null; }`,
+    `${quote(packArgv(epochSeconds, leftOut))} --directory "$3/tree" . | ${keepAndUnpack('"$2"', '"$1"')}`,
   ].join('\n')
 }
 
@@ -158,22 +148,12 @@ async function ensureIndexes({ source, indexes }: DnfTree, folder: string): Prom
 }
 
 async function explain(error: unknown, tree: DnfTree, folder: string, logFile: string): Promise<unknown> {
+  if (tree.locked === undefined) return explainInstall(error, tree.source, folder, logFile)
   const log = readFileSync(logFile, 'utf8')
   const missing = missingPackages(log)
-  if (tree.locked !== undefined) {
-    const explained = explainDnf(error, tree.source, log)
-    const isUnfit = explained instanceof BuildError && explained.code === 'E_INPUT'
-    if (missing.length === 0 && !isUnfit) return explained
-    const because =
-      missing.length > 0 ? [`no package ${missing.join(', ')}`] : isUnfit ? explained.because : []
-    return unfit(tree.locked.places, because, error)
-  }
-  if (missing.length === 0) return explainDnf(error, tree.source, log)
-  const all = await packageNames(tree.source, folder)
-  const near = missing.flatMap((name) => nearNames(name, all))
-  return new BuildError('E_INPUT', `no package ${missing.join(', ')} in the repositories`, {
-    because: near.length === 0 ? [] : [`near names: ${near.join(', ')}`],
-    hint: 'check EXTRA_PKGS and OS_VERSION',
-    cause: error,
-  })
+  const explained = explainDnf(error, tree.source, log)
+  const isUnfit = explained instanceof BuildError && explained.code === 'E_INPUT'
+  if (missing.length === 0 && !isUnfit) return explained
+  const because = missing.length > 0 ? [`no package ${missing.join(', ')}`] : isUnfit ? explained.because : []
+  return unfit(tree.locked.places, because, error)
 }

@@ -7,13 +7,13 @@ import { fetchSmall } from '../../../scripts/download.ts'
 import { BuildError } from '../../../scripts/errors.ts'
 import { remembered } from '../../../scripts/mirror-memory.ts'
 import type { Asked } from '../../../scripts/mirror-memory.ts'
-import type { LockedIndex } from '../../../scripts/package-lock.ts'
+import type { LockedIndex } from '../../../scripts/package-lock/package-lock.ts'
 import { PROJECT_ROOT } from '../../../scripts/paths.ts'
 import { mirrorOf, repositoriesOf } from '../../distro.ts'
 import type { Choice } from '../../distros.ts'
 import { rpmPackages } from '../../packages.ts'
 import type { InstalledPackage } from '../../packages.ts'
-import { checkInstalled, packagesDigest } from '../locked-guest.ts'
+import { checkIndexNames, checkInstalled, packagesDigest } from '../locked-guest.ts'
 import type { BasePlan, PlanRequest } from '../plan.ts'
 import { bootstrapDnf } from './bootstrap.ts'
 import type { DnfTree } from './bootstrap.ts'
@@ -49,6 +49,7 @@ export async function planDnf({
     releaseVersion,
   })
   const asked = sourceOf(release.version).repositories
+  if (locked !== undefined) checkIndexNames(locked, asked === 'host' ? [] : asked.map(({ id }) => id))
   const question = {
     mirror,
     repositories: asked === 'host' ? asked : asked.map((row) => ({ ...row })),

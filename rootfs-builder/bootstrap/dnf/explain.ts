@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { BuildError } from '../../../scripts/errors.ts'
 import type { ErrorCode } from '../../../scripts/errors.ts'
+import { fullError } from '../../../scripts/run.ts'
 import { hostArch } from '../../../scripts/settings.ts'
 import { cannotRun } from '../workplace.ts'
 import type { DnfSource } from './config.ts'
@@ -45,6 +46,9 @@ const FAILURES: readonly {
 const TELLING =
   /^\s*(Error:.*\S|Problem|\[FAILED\]|- |Failed|Cannot|Curl error|Public key|Package .*not signed|file .*conflicts|.*GPG|.*Status code|.*[Cc]hecksum)/
 
+/** What dnf, its curl and rpm say of a full disk; other errors follow from it. */
+const FULL = /^.*(No space left on device|Curl error \(23\)|needs \S+ more space on the).*$/m
+
 /** Names of packages that no repository has. */
 export function missingPackages(log: string): string[] {
   return [...new Set([...log.matchAll(/^No match for argument: (\S+)/gm)].map((match) => String(match[1])))]
@@ -62,6 +66,8 @@ export function failedScripts(log: string): string[] {
  */
 export function explainDnf(error: unknown, source: DnfSource, log: string): unknown {
   if (!(error instanceof BuildError) || error.code !== 'E_COMMAND') return error
+  const full = FULL.exec(log)?.[0]
+  if (full !== undefined) return fullError(full.replace(/^[\s-]+/, '').slice(0, 200), error)
   const telling = [...new Set(log.split('\n').filter((line) => TELLING.test(line)))]
     .slice(0, TELLING_LINES)
     .map((line) => line.trim().slice(0, 200))

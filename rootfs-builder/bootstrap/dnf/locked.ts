@@ -9,15 +9,22 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, join, relative } from 'node:path'
 
 import { sha256, sha256File } from '../../../scripts/digest.ts'
 import { fetchSmall } from '../../../scripts/download.ts'
 import { BuildError } from '../../../scripts/errors.ts'
-import { DOWNLOADS, inParallel, keepFile, lockedFile, lockedFiles } from '../../../scripts/locked-file.ts'
-import { disagreeing, otherSigners, vendoredIndexes } from '../../../scripts/locked-index.ts'
+import { PATH_BELOW } from '../../../scripts/package-lock/lock-check.ts'
+import {
+  DOWNLOADS,
+  inParallel,
+  keepFile,
+  lockedFile,
+  lockedFiles,
+} from '../../../scripts/package-lock/locked-file.ts'
+import { disagreeing, otherSigners, vendoredIndexes } from '../../../scripts/package-lock/locked-index.ts'
 import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
-import type { LockedIndex, LockedPackage } from '../../../scripts/package-lock.ts'
+import type { LockedIndex, LockedPackage } from '../../../scripts/package-lock/package-lock.ts'
 import { capture, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
 import type { LockedRequest, Resolution, ResolveOptions } from '../plan.ts'
@@ -25,8 +32,7 @@ import type { DnfTree } from './bootstrap.ts'
 import { dnfArgv } from './config.ts'
 import type { DnfSource, RpmRepository } from './config.ts'
 import { detachedSigners } from './detached.ts'
-import { explainDnf, missingPackages } from './explain.ts'
-import { prepareScratch, repositoryFolder, withDnfCache } from './metadata.ts'
+import { explainInstall, prepareScratch, repositoryFolder, withDnfCache } from './metadata.ts'
 import { hasDigest, primaryOf, readPrimary } from './primary.ts'
 import type { ListedRpm } from './primary.ts'
 
@@ -45,17 +51,16 @@ interface RpmFile {
   readonly signer?: string
 }
 
-async function readRpms(files: readonly string[]): Promise<RpmFile[]> {
-  if (files.length === 0) return []
-  const said = await capture([
-    'rpm',
-    '--query',
-    '--package',
-    '--nosignature',
-    '--queryformat',
-    FORMAT,
-    ...files,
-  ])
+/**
+ * What rpm tells of files below a folder, in the same order.
+ *
+ * @param paths below the folder: rpm takes a quote or a space in a path for its own, and those of the
+ *   folder are the user's
+ */
+async function readRpms(folder: string, paths: readonly string[]): Promise<RpmFile[]> {
+  if (paths.length === 0) return []
+  const argv = ['rpm', '--query', '--package', '--nosignature', '--queryformat', FORMAT]
+  const said = await capture([...argv, ...paths.map((path) => `./${path}`)], { cwd: folder })
   return said
     .split('\n')
     .filter((line) => line !== '')
@@ -76,7 +81,7 @@ export async function resolveDnf(tree: DnfTree, { logFile }: ResolveOptions): Pr
   if (source.repositories === 'host') throw new TypeError('repositories of this host are not locked')
   const { repositories } = source
   return withDnfCache(source, cacheDir, async (folder) => {
-    const scratch = temporaryFor(join(folder, 'resolve'))
+    const scratch = temporaryFor(`${folder}.resolve`)
     try {
       prepareScratch(scratch, source)
       const [root, files] = [join(scratch, 'root'), join(scratch, 'files')]
@@ -86,22 +91,15 @@ export async function resolveDnf(tree: DnfTree, { logFile }: ResolveOptions): Pr
       try {
         await run([...PRIVATE_NAMESPACE, ...argv], { logFile, cwd: '/', env: { HOME: scratch } })
       } catch (error) {
-        const missing = missingPackages(readFileSync(logFile, 'utf8'))
-        if (missing.length === 0) throw explainDnf(error, source, readFileSync(logFile, 'utf8'))
-        throw new BuildError('E_INPUT', `no package ${missing.join(', ')} in the repositories`, {
-          hint: 'check EXTRA_PKGS and OS_VERSION',
-          cause: error,
-        })
+        throw await explainInstall(error, source, folder, logFile)
       }
       const used = repositories.filter(({ id }) => tree.indexes.some((index) => index.id === id))
       const listed: Listed[] = []
       for (const one of used) listed.push(await listedOf(one, tree, folder))
-      const paths = readdirSync(files)
-        .sort()
-        .map((name) => join(files, name))
-      const rpms = await readRpms(paths)
+      const names = readdirSync(files).sort()
+      const rpms = await readRpms(files, names)
       const packages = await inParallel([...rpms.entries()], DOWNLOADS, ([number, rpm]) =>
-        lockedRpm(rpm, paths[number] ?? '', listed, cacheDir),
+        lockedRpm(rpm, join(files, names[number] ?? ''), listed, cacheDir),
       )
       return { indexes: listed.map(({ index }) => index), packages }
     } finally {
@@ -123,12 +121,15 @@ async function listedOf(repository: RpmRepository, tree: DnfTree, folder: string
   const repomd = join(data, 'repodata/repomd.xml')
   const content = existsSync(repomd) ? readFileSync(repomd) : Buffer.alloc(0)
   const primary = primaryOf(content.toString())
+  // What is not signed may name any file of this host, where dnf has read another list.
+  if (primary !== undefined && !PATH_BELOW.test(primary.path)) throw otherList(url, primary.path)
   const file = join(data, primary?.path ?? '')
   if (index === undefined || primary === undefined || !existsSync(file) || sha256(content) !== index.sha256) {
     throw new BuildError('E_NETWORK', `${url}: the index of ${id} changed just now`, {
       hint: 'run the same command again',
     })
   }
+  if (!(await hasDigest(file, primary.digest))) throw otherList(url, primary.path)
   const keep = async (bytes: Buffer, path: string): Promise<NonNullable<LockedIndex['lists']>[number]> => {
     const digest = sha256(bytes)
     await keepFile(tree.cacheDir, digest, (target) => {
@@ -154,8 +155,17 @@ async function listedOf(repository: RpmRepository, tree: DnfTree, folder: string
       ...{ name: id, url: `${url}/repodata/repomd.xml`, sizeBytes: content.length, sha256: index.sha256 },
       ...{ archive: url, dateSeconds: index.dateSeconds, signers, lists },
     },
-    packages: new Map((await readPrimary(file, primary.path)).map((item) => [item.key, item])),
+    packages: new Map(
+      (await readPrimary({ file, path: primary.path }, tree.cacheDir)).map((item) => [item.key, item]),
+    ),
   }
+}
+
+function otherList(url: string, path: string): BuildError {
+  return new BuildError('E_DIGEST', `${url}: has not the list of packages that its index names`, {
+    because: [path],
+    hint: 'try again later or use another mirror with REPO_URL',
+  })
 }
 
 /** Path of the signature of an index, where that is signed. */
@@ -205,7 +215,11 @@ export async function makeRepositories({ guest, places }: LockedRequest, scratch
   requireTools(['createrepo_c', 'rpm'])
   const titled = guest.packages.map((item) => ({ ...item, title: `${item.name} ${item.version}` }))
   const files = await lockedFiles(titled, places)
-  const rpms = await readRpms(files)
+  const { cacheDir } = places
+  const rpms = await readRpms(
+    cacheDir,
+    files.map((file) => relative(cacheDir, file)),
+  )
   for (const { name } of guest.indexes) mkdirSync(join(scratch, REPOSITORIES, name), { recursive: true })
   for (const [number, item] of guest.packages.entries()) {
     checkRpm(item, rpms[number], basename(places.lockFile))
@@ -264,7 +278,7 @@ export async function checkRpmIndexes(
     if (primary === undefined || list === undefined || !(await hasDigest(list.file, primary.digest))) {
       throw disagreeing(places, index, [`${list?.path ?? 'primary.xml'}: the index names another`])
     }
-    const named = new Map((await readPrimary(list.file, list.path)).map((item) => [item.key, item]))
+    const named = new Map((await readPrimary(list, cacheDir)).map((item) => [item.key, item]))
     const own = guest.packages.filter((item) => item.index === index.name)
     const wrong = await inParallel(own, DOWNLOADS, async (item) => {
       const title = `${item.name} ${item.version}`

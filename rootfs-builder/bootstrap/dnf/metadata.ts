@@ -8,9 +8,10 @@ import { withLock } from '../../../scripts/lock.ts'
 import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import { capture, requireTools, run } from '../../../scripts/run.ts'
 import { discard, temporaryFor } from '../../../scripts/temporary.ts'
+import { nearNames } from '../near-names.ts'
 import { DNF_LOGS, dnfArgv, dnfConfig } from './config.ts'
 import type { DnfSource } from './config.ts'
-import { explainDnf } from './explain.ts'
+import { explainDnf, missingPackages } from './explain.ts'
 
 /** The index of one repository as it was when it was last looked at. */
 export interface IndexedRepository {
@@ -57,7 +58,7 @@ export async function withDnfCache<Result>(
  */
 export async function refreshIndexes(source: DnfSource, folder: string): Promise<IndexedRepository[]> {
   requireTools(['dnf', 'rpm', 'setpriv', 'unshare', 'setsid'])
-  const scratch = temporaryFor(join(folder, 'refresh'))
+  const scratch = temporaryFor(`${folder}.refresh`)
   try {
     prepareScratch(scratch, source)
     const logFile = join(scratch, 'log')
@@ -89,18 +90,23 @@ export function prepareScratch(scratch: string, source: DnfSource): void {
   writeFileSync(join(scratch, 'dnf.conf'), dnfConfig(source))
 }
 
+/** What dnf adds to the id of a repository, for the name of the folder of its copy. */
+const HASH = /-[0-9a-f]{16}$/
+
 /** The indexes that dnf has; a repository that may be absent and is has none. */
 export function readIndexes(source: DnfSource, folder: string): IndexedRepository[] {
   if (!existsSync(folder)) return []
-  const names = readdirSync(folder).sort()
   const rows =
     source.repositories === 'host'
-      ? names.map((name) => ({ id: name.replace(/-[0-9a-f]{16}$/, ''), url: 'this host' }))
+      ? readdirSync(folder)
+          .filter((name) => HASH.test(name))
+          .sort()
+          .map((name) => ({ id: name.replace(HASH, ''), url: 'this host' }))
       : source.repositories
   return rows.flatMap(({ id, url }) => {
-    const name = names.find((one) => one.replace(/-[0-9a-f]{16}$/, '') === id && one !== id)
-    const file = join(folder, name ?? '', 'repodata', 'repomd.xml')
-    if (name === undefined || !existsSync(file)) return []
+    const copy = repositoryFolder(folder, id)
+    const file = join(copy ?? '', 'repodata', 'repomd.xml')
+    if (copy === undefined || !existsSync(file)) return []
     const content = readFileSync(file)
     const times = [...content.toString().matchAll(/<timestamp>(\d+)/g)].map((match) => Number(match[1]))
     return [{ id, url, sha256: sha256(content), dateSeconds: Math.max(0, ...times) }]
@@ -109,13 +115,38 @@ export function readIndexes(source: DnfSource, folder: string): IndexedRepositor
 
 /** Folder of dnf's copy of a repository's index; undefined when there is none. */
 export function repositoryFolder(folder: string, id: string): string | undefined {
-  const name = readdirSync(folder).find((one) => one.replace(/-[0-9a-f]{16}$/, '') === id && one !== id)
+  const name = readdirSync(folder)
+    .sort()
+    .find((one) => HASH.test(one) && one.replace(HASH, '') === id)
   return name === undefined ? undefined : join(folder, name)
 }
 
+/**
+ * Name why packages could not be installed from the repositories, with names that are near to missing ones.
+ *
+ * @param folder dnf's copies of the indexes
+ */
+export async function explainInstall(
+  error: unknown,
+  source: DnfSource,
+  folder: string,
+  logFile: string,
+): Promise<unknown> {
+  const log = readFileSync(logFile, 'utf8')
+  const missing = missingPackages(log)
+  if (missing.length === 0) return explainDnf(error, source, log)
+  const all = await packageNames(source, folder)
+  const near = missing.flatMap((name) => nearNames(name, all))
+  return new BuildError('E_INPUT', `no package ${missing.join(', ')} in the repositories`, {
+    because: near.length === 0 ? [] : [`near names: ${near.join(', ')}`],
+    hint: 'check EXTRA_PKGS and OS_VERSION',
+    cause: error,
+  })
+}
+
 /** Names of all packages that dnf knows of, from its copies of the indexes. */
-export async function packageNames(source: DnfSource, folder: string): Promise<string[]> {
-  const scratch = temporaryFor(join(folder, 'names'))
+async function packageNames(source: DnfSource, folder: string): Promise<string[]> {
+  const scratch = temporaryFor(`${folder}.names`)
   try {
     prepareScratch(scratch, source)
     const root = join(scratch, 'root')

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { createHash } from 'node:crypto'
-import { createReadStream, readFileSync } from 'node:fs'
+import { createReadStream } from 'node:fs'
 import { pipeline } from 'node:stream/promises'
-import { gunzipSync } from 'node:zlib'
 
 import { BuildError } from '../../../scripts/errors.ts'
-import { run } from '../../../scripts/run.ts'
-import { discard, temporaryFor } from '../../../scripts/temporary.ts'
+import { unpackedFile } from '../../../scripts/unpacked-file.ts'
 
 /** A list that a repomd.xml names. */
 export interface NamedList {
@@ -47,10 +45,14 @@ function digestOf(xml: string): Digest | undefined {
 /**
  * The packages of a primary.xml.
  *
- * @param name tells by its ending how the file is compressed
+ * @param path of the file below its repository, which tells by its ending how it is compressed
+ * @param cacheDir has it unpacked for the moment
  */
-export async function readPrimary(file: string, name: string): Promise<ListedRpm[]> {
-  const text = (await unpacked(file, name)).toString('utf8')
+export async function readPrimary(
+  { file, path }: { readonly file: string; readonly path: string },
+  cacheDir: string,
+): Promise<ListedRpm[]> {
+  const text = (await unpackedFile(file, path, cacheDir)).toString('utf8')
   return [...text.matchAll(/<package type="rpm">([^]*?)<\/package>/g)].flatMap(([, xml = '']) => {
     const word = (pattern: RegExp): string => unescaped(pattern.exec(xml)?.[1] ?? '')
     const digest = digestOf(xml)
@@ -77,19 +79,6 @@ function unescaped(text: string): string {
     .replaceAll('&quot;', '"')
     .replaceAll('&apos;', "'")
     .replaceAll('&amp;', '&')
-}
-
-async function unpacked(file: string, name: string): Promise<Buffer> {
-  if (name.endsWith('.gz')) return gunzipSync(readFileSync(file))
-  const tool = name.endsWith('.zst') ? 'zstd' : name.endsWith('.xz') ? 'xz' : undefined
-  if (tool === undefined) return readFileSync(file)
-  const plain = temporaryFor(`${file}.unpacked`)
-  try {
-    await run([tool, '--decompress', '--stdout', file], { stdoutFile: plain })
-    return readFileSync(plain)
-  } finally {
-    discard(plain)
-  }
 }
 
 /** True when a file has a digest. @throws BuildError E_INPUT for a kind of digest that is not known */

@@ -46,3 +46,10 @@ t.test('no unit is deleted unasked', async (t) => {
   removeUnits(context)
   for (const path of [...GONE, ...KEPT]) t.equal(textOf(context, path), '', path)
 })
+
+t.test('also where /lib is a folder of its own', async (t) => {
+  const context = contextOf(t, { lib: tree.usr.lib }, { REMOVE_UNITS: 'yes' })
+  removeUnits(context)
+  for (const path of GONE) t.equal(textOf(context, path.slice('usr/'.length)), undefined, path)
+  for (const path of KEPT) t.equal(textOf(context, path.slice('usr/'.length)), '', path)
+})

@@ -80,7 +80,7 @@ t.test('each architecture has its program, machine, bus and console', async (t) 
     return [argv[0], ...valuesOf(argv, '-machine'), ...valuesOf(argv, '-cpu')].join(' ')
   })
   t.strictSame(seen, [
-    'qemu-system-x86_64 q35 max',
+    'qemu-system-x86_64 q35 max,cx16=off',
     'qemu-system-aarch64 virt max',
     'qemu-system-ppc64 pseries power9',
     'qemu-system-s390x s390-ccw-virtio max',

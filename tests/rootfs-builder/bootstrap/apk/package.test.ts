@@ -357,3 +357,26 @@ t.test(
     t.notMatch(read(join(folder, 'outside/x')), 'capability')
   },
 )
+
+t.test(
+  'an attribute whose name holds lines of its own is refused, and gives no file of the host one',
+  async (t) => {
+    const folder = t.testdir({ outside: '', tree: {} })
+    const outside = join(folder, 'outside')
+    const evil = `\n# file: ${outside}\nuser.evil`
+    const open = await opened({
+      name: 'a',
+      files: [{ name: 'x', content: 'x', xattrs: { [evil]: Buffer.from('y') } }],
+    })
+    const installation = newInstallation({ root: join(folder, 'tree') })
+    await t.rejects(
+      async () => {
+        unpackPackage(installation, open)
+        await writeXattrs(installation.files.get('a') ?? [])
+      },
+      { code: 'E_INPUT', message: /a-1.0-r0: \/x has an attribute of no plain name/ },
+    )
+    const said = execFileSync('getfattr', ['--absolute-names', '--dump', outside], { encoding: 'utf8' })
+    t.notMatch(said, 'evil')
+  },
+)

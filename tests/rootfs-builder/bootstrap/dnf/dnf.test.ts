@@ -78,6 +78,15 @@ t.test('what dnf says is told in the words of the settings', async (t) => {
     code: 'E_INPUT',
   })
   t.match(told("Error: Failed to download metadata for repo 'one'\n"), { code: 'E_NETWORK' })
+  // Digests do not fit then either, and nobody's signature is to blame.
+  for (const line of [
+    'Curl error (23): Failed writing received data to disk/application for http://m [x]',
+    'write failed: No space left on device',
+    'installing package bash-5 needs 12MB more space on the / filesystem',
+  ])
+    t.match(told(`  - ${line}\n  - Downloading successful, but checksum doesn't match.\n`), {
+      code: 'E_FULL',
+    })
   t.match(told('something else\n'), { code: 'E_COMMAND' })
   t.strictSame(missingPackages('No match for argument: a\nNo match for argument: b\n'), ['a', 'b'])
   t.strictSame(failedScripts('warning: %post(chrony-9-1.x86_64) scriptlet failed, exit status 127\n'), [

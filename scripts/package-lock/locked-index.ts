@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs'
 import { basename } from 'node:path'
 
-import { BuildError } from './errors.ts'
-import { note } from './log.ts'
+import { BuildError } from '../errors.ts'
+import { note } from '../log.ts'
 import { lockedFile, notVendored } from './locked-file.ts'
 import type { LockPlaces } from './locked-file.ts'
 import type { LockedIndex } from './package-lock.ts'

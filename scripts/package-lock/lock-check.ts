@@ -16,10 +16,15 @@ const matching =
 
 const digest = matching(/^[0-9a-f]{64}$/, '64 hex digits')
 const commit = matching(/^[0-9a-f]{40}$/, 'a commit of 40 hex digits')
-const address = matching(/^https?:\/\/[^\s]+$/, 'a URL that starts with http:// or https://')
+const address: Check = (value, where) =>
+  typeof value === 'string' && /^https?:\/\/[^\s]+$/.test(value) && isReadable(value)
+    ? undefined
+    : `${where}: expected a URL that starts with http:// or https://`
 const name = matching(/^[A-Za-z0-9][A-Za-z0-9._+-]*$/, 'a name of letters, digits and . _ + -')
 const version = matching(/^[A-Za-z0-9][A-Za-z0-9.+:~_^-]*$/, 'a version')
-const relativePath = matching(/^(?!\/)(?!.*\.\.)[A-Za-z0-9._+/-]+$/, 'a path below its index')
+/** A path below an index, as locks may have it. */
+export const PATH_BELOW = /^(?!\/)(?!.*\.\.)[A-Za-z0-9._+/-]+$/
+const relativePath = matching(PATH_BELOW, 'a path below its index')
 const word = matching(/^[A-Za-z0-9][A-Za-z0-9._+/@-]*$/, 'a word')
 
 const oneOf =
@@ -132,6 +137,7 @@ interface LockShape {
 function twiceNamed({ guests }: LockShape): string | undefined {
   for (const [number, { indexes, packages }] of guests.entries()) {
     const where = `guests[${String(number)}]`
+    if (indexes.length === 0) return `${where}.indexes: expected at least one`
     const known = new Set(indexes.map((item) => item.name))
     const seen = new Set<string>()
     for (const item of packages) {
@@ -143,6 +149,16 @@ function twiceNamed({ guests }: LockShape): string | undefined {
     }
   }
   return undefined
+}
+
+/** True for an address of which each part can be told. */
+function isReadable(url: string): boolean {
+  try {
+    decodeURIComponent(new URL(url).pathname)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function first(checks: readonly (() => string | undefined)[]): string | undefined {

@@ -2,13 +2,13 @@
 import { existsSync, readFileSync, statSync } from 'node:fs'
 import { basename } from 'node:path'
 
-import type { Json } from './digest.ts'
-import { BuildError } from './errors.ts'
+import type { Json } from '../digest.ts'
+import { BuildError } from '../errors.ts'
 import { checkLock } from './lock-check.ts'
-import { givenSettings } from './settings.ts'
-import type { Settings } from './settings.ts'
-import { writeWhole } from './temporary.ts'
-import { compareBytes } from './tree.ts'
+import { givenSettings } from '../settings.ts'
+import type { Settings } from '../settings.ts'
+import { writeWhole } from '../temporary.ts'
+import { compareBytes } from '../tree.ts'
 
 /** A file that is known exactly. */
 export interface LockedFile {

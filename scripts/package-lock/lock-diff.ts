@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import type { LockedAgent, LockedGuest, LockedIndex, LockedKernel, LockedPackage } from './package-lock.ts'
-import { compareBytes } from './tree.ts'
+import { compareBytes } from '../tree.ts'
 
 /** One difference: what it is of, and what happened to it. */
 export interface Change {

@@ -2,16 +2,16 @@
 import { copyFileSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { signedIndexFile } from './apt-index.ts'
-import type { IndexRequest, IndexedSuite } from './apt-index.ts'
-import { digestIn, fetchPackageLists, fieldOf, readPackageList } from './apt-lists.ts'
-import type { PackageList } from './apt-lists.ts'
-import { signedText } from './apt-package.ts'
+import { signedIndexFile } from '../apt-index.ts'
+import type { IndexRequest, IndexedSuite } from '../apt-index.ts'
+import { digestIn, fetchPackageLists, fieldOf, readPackageList } from '../apt-lists.ts'
+import type { PackageList } from '../apt-lists.ts'
+import { signedText } from '../apt-package.ts'
 import { keepFile } from './locked-file.ts'
 import type { LockPlaces } from './locked-file.ts'
 import { disagreeing, otherSigners, vendoredIndexes } from './locked-index.ts'
 import type { LockedGuest, LockedIndex } from './package-lock.ts'
-import { readSigned } from './signed-text.ts'
+import { readSigned } from '../signed-text.ts'
 
 /** A suite's index, and the lists of packages that it names. */
 export interface SuiteLists {
@@ -77,7 +77,7 @@ export async function checkAptIndexes(
       if (digestIn(text, list.path) !== list.sha256) {
         throw disagreeing(places, index, [`${list.path}: the index names another digest`])
       }
-      for (const item of await readPackageList(list.file, list.path)) {
+      for (const item of await readPackageList(list, places.cacheDir)) {
         const key = ['Package', 'Version', 'Architecture'].map((name) => fieldOf(item, name)).join(' ')
         named.set(key, `${fieldOf(item, 'SHA256')} ${fieldOf(item, 'Size')}`)
       }

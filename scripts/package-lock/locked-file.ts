@@ -2,10 +2,10 @@
 import { copyFileSync, existsSync, statSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
-import { findEntry, makeEntry } from './cache.ts'
-import { fingerprint, sha256File } from './digest.ts'
-import { BuildError } from './errors.ts'
-import { fetchFile } from './fetch-file.ts'
+import { findEntry, makeEntry } from '../cache.ts'
+import { fingerprint, sha256File } from '../digest.ts'
+import { BuildError } from '../errors.ts'
+import { fetchFile } from '../fetch-file.ts'
 import type { LockedFile } from './package-lock.ts'
 import { blobPath, isLayout } from './vendor-layout.ts'
 

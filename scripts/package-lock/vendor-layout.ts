@@ -2,9 +2,9 @@
 import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
-import { sha256, sha256File } from './digest.ts'
-import { BuildError } from './errors.ts'
-import { writeWhole } from './temporary.ts'
+import { sha256, sha256File } from '../digest.ts'
+import { BuildError } from '../errors.ts'
+import { writeWhole } from '../temporary.ts'
 
 /**
  * A folder with everything that a lock names, laid out as an OCI image: a blob per file, by its digest, and
@@ -90,19 +90,12 @@ function describe(folder: string, digest: string, mediaType: string): Descriptor
   return { mediaType, digest: `sha256:${digest}`, size: statSync(blobPath(folder, digest)).size }
 }
 
-interface Named {
-  readonly digest?: unknown
-  readonly annotations?: Readonly<Record<string, unknown>>
-}
+/** A table of JSON that anybody may have written. */
+type Table = Readonly<Record<string, unknown>>
 
-interface Manifest {
-  readonly config?: Named
-  readonly layers?: readonly Named[]
-}
-
-function manifestOf(folder: string): Manifest {
-  const index = read(join(folder, 'index.json')) as { manifests?: readonly Named[] }
-  return read(checkedBlob(folder, index.manifests?.[0]?.digest)) as Manifest
+function manifestOf(folder: string): Table {
+  const [first] = tablesOf(read(join(folder, 'index.json'))['manifests'])
+  return read(checkedBlob(folder, first?.['digest']))
 }
 
 /**
@@ -112,15 +105,18 @@ function manifestOf(folder: string): Manifest {
  */
 export function namedBlob(folder: string, title: string): string | undefined {
   if (!isLayout(folder)) return undefined
-  const layer = manifestOf(folder).layers?.find(({ annotations }) => annotations?.[TITLE] === title)
-  return layer === undefined ? undefined : checkedBlob(folder, layer.digest)
+  const layer = tablesOf(manifestOf(folder)['layers']).find(
+    ({ annotations }) => isTable(annotations) && annotations[TITLE] === title,
+  )
+  return layer === undefined ? undefined : checkedBlob(folder, layer['digest'])
 }
 
 /** Digests of signed indexes that could not be had when the folder was filled. */
 export function missingFiles(folder: string): readonly string[] {
   if (!isLayout(folder)) return []
-  const config = read(checkedBlob(folder, manifestOf(folder).config?.digest)) as { missing?: unknown }
-  return Array.isArray(config.missing) ? config.missing.map(String) : []
+  const { config } = manifestOf(folder)
+  const { missing } = read(checkedBlob(folder, isTable(config) ? config['digest'] : undefined))
+  return Array.isArray(missing) ? missing.map(String) : []
 }
 
 function checkedBlob(folder: string, digest: unknown): string {
@@ -130,12 +126,23 @@ function checkedBlob(folder: string, digest: unknown): string {
   throw changed(folder, hex === undefined ? 'its index names no digest' : `${file} is not what its name says`)
 }
 
-function read(file: string): unknown {
+function read(file: string): Table {
+  let value: unknown
   try {
-    return JSON.parse(readFileSync(file, 'utf8'))
+    value = JSON.parse(readFileSync(file, 'utf8'))
   } catch (error) {
     throw changed(file, error instanceof Error ? error.message : String(error))
   }
+  if (isTable(value)) return value
+  throw changed(file, 'it is no table')
+}
+
+function isTable(value: unknown): value is Table {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function tablesOf(value: unknown): Table[] {
+  return Array.isArray(value) ? value.filter(isTable) : []
 }
 
 function changed(folder: string, why: string): BuildError {

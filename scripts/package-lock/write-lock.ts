@@ -2,10 +2,10 @@
 import { basename } from 'node:path'
 
 import type { Change } from './lock-diff.ts'
-import { note, report } from './log.ts'
+import { note, report } from '../log.ts'
 import { writeLock } from './package-lock.ts'
 import type { Lock } from './package-lock.ts'
-import type { Settings } from './settings.ts'
+import type { Settings } from '../settings.ts'
 
 /** What is new of one part of a lock. */
 export interface Update {

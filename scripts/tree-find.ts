@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+import { capture } from './run.ts'
+import { TYPE_OF_MODE, entryAt, readTree, sortByPath } from './tree.ts'
+import type { TreeEntry } from './tree.ts'
+
+/** Three words for an entry: what is told in numbers, its path, and the target of a link. Source: find(1). */
+const FORMAT = '%y %m %U %G %s %T@ %C@ %n %D %i\\0%P\\0%l\\0'
+
+/** Letters that find has for the types of which it tells all. A device's numbers it does not tell. */
+const TYPE_BITS: ReadonlyMap<string, number> = new Map([
+  ['f', 0o100000],
+  ['d', 0o040000],
+  ['l', 0o120000],
+  ['p', 0o010000],
+  ['s', 0o140000],
+])
+
+/**
+ * The same entries as those of readTree, to the last bit, asked of find: that takes a quarter of the time,
+ * on another core, while this process does something else.
+ *
+ * Where find does not know (it is not GNU's, a name is not UTF-8, a folder may not be read) readTree is
+ * asked, and fails with its own errors.
+ *
+ * @throws BuildError E_INPUT when a name is not UTF-8
+ */
+export async function findTree(root: string): Promise<TreeEntry[]> {
+  let told: string
+  try {
+    told = await capture(['find', root, '-printf', FORMAT])
+  } catch {
+    return readTree(root)
+  }
+  if (told.includes('\uFFFD')) return readTree(root)
+  const words = told.split('\0')
+  const entries: TreeEntry[] = []
+  for (let at = 0; at + 2 < words.length; at += 3) {
+    entries.push(parseEntry(root, words[at] ?? '', words[at + 1] ?? '', words[at + 2] ?? ''))
+  }
+  return sortByPath(entries)
+}
+
+function parseEntry(root: string, numbers: string, path: string, linkTarget: string): TreeEntry {
+  const [
+    letter = '',
+    permissions = '',
+    uid,
+    gid,
+    size,
+    mtime = '',
+    ctime = '',
+    names,
+    device = '',
+    inode = '',
+  ] = numbers.split(' ')
+  const hostPath = path === '' ? root : `${root}/${path}`
+  const typeBits = TYPE_BITS.get(letter)
+  const type = TYPE_OF_MODE.get(typeBits ?? 0)
+  // What was before 1970 is told in another form.
+  if (typeBits === undefined || type === undefined || mtime.startsWith('-') || ctime.startsWith('-'))
+    return entryAt(path, hostPath)
+  return {
+    path,
+    type,
+    mode: typeBits | parseInt(permissions, 8),
+    uid: Number(uid),
+    gid: Number(gid),
+    sizeBytes: type === 'file' ? Number(size) : 0,
+    mtimeSeconds: Math.floor(millisecondsOf(mtime) / 1000),
+    ctimeMs: millisecondsOf(ctime),
+    rdevMajor: 0,
+    rdevMinor: 0,
+    ...(type === 'symlink' ? { linkTarget } : {}),
+    ...(type === 'file' ? { source: hostPath } : {}),
+    ...(type !== 'directory' && names !== '1' ? { linkGroup: `${device}:${inode}` } : {}),
+  }
+}
+
+/** From seconds with a fraction, in the very steps of Node's own `ctimeMs`, so that both can be compared. */
+function millisecondsOf(seconds: string): number {
+  const dot = seconds.indexOf('.')
+  return parseInt(seconds, 10) * 1000 + Number(seconds.slice(dot + 1, dot + 10)) / 1e6
+}
