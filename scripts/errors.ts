@@ -49,3 +49,8 @@ export class BuildError extends Error {
 export function errnoOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }
+
+/** True for an error of the system that says that a disk, or a user's part of it, is full. */
+export function isFullDisk(error: unknown): boolean {
+  return ['ENOSPC', 'EDQUOT'].includes(errnoOf(error) ?? '')
+}

@@ -13,7 +13,7 @@ import { delimiter, join } from 'node:path'
 import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 
-import { BuildError } from './errors.ts'
+import { BuildError, isFullDisk } from './errors.ts'
 import { packageHint } from './host-tools.ts'
 import { toolEnvironment } from './settings.ts'
 
@@ -346,6 +346,8 @@ function baseOptions(options: RunOptions): {
 function commandError(argv: Argv, error: unknown, tail: readonly string[]): BuildError {
   const full = fullLine(tail)
   if (full !== undefined) return fullError(full, error)
+  // What it says could not be kept: then it was ended, or told of something else.
+  if (isFullDisk(error)) return fullError(`for what ${String(argv[0])} says or writes`, error)
   const reason = reasonOf(error)
   return new BuildError('E_COMMAND', `${String(argv[0])} ${reason}`, {
     because: [`command: ${shorten(quote(argv))}`, ...tail],

@@ -2,7 +2,7 @@
 import minimist from 'minimist'
 
 import type { ContainerStep } from './container/privileges.ts'
-import { BuildError, errnoOf } from './errors.ts'
+import { BuildError, errnoOf, isFullDisk } from './errors.ts'
 import { reportError } from './log.ts'
 import {
   USER_NAMESPACE,
@@ -168,7 +168,7 @@ async function asBuildError(error: unknown): Promise<unknown> {
       cause: error,
     })
   }
-  if (errno !== 'ENOSPC' && errno !== 'EDQUOT') return error
+  if (!isFullDisk(error)) return error
   const { fullError } = await import('./run.ts')
   return fullError(error instanceof Error ? error.message : String(error), error)
 }

@@ -85,6 +85,10 @@ t.test('a full disk is told as one, whoever noticed it', async (t) => {
     message: /tar: x/,
   })
   t.match(await failureOf(capture(['sh', '-c', script])), { code: 'E_FULL' })
+  t.match(await failureOf(run(['seq', '100000'], { logFile, stdoutFile: '/dev/full' })), {
+    code: 'E_FULL',
+    message: /no space left: for what seq says or writes/,
+  })
 })
 
 t.test('what an earlier command said in the same log is not the reason of this one', async (t) => {
