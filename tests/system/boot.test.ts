@@ -5,7 +5,7 @@ import { join } from 'node:path'
 
 import t from 'tap'
 
-import { BOOT_WORKDIR, PROJECT, make } from './user.ts'
+import { BOOT_WORKDIR, FOREIGN_WORKDIR, PROJECT, make } from './user.ts'
 
 /** One folder for all boots: base trees and the boot kernel are shared through its cache. */
 const WORKDIR = BOOT_WORKDIR
@@ -103,7 +103,7 @@ if (only === undefined) {
       ...COMMON,
       ARCH: 'aarch64',
       AGENT_INIT: 'yes',
-      WORKDIR: join(PROJECT, 'workdir', 'test-aarch64'),
+      WORKDIR: FOREIGN_WORKDIR,
     }
     const built = make('initrd', settings)
     t.equal(built.status, 0, built.said)

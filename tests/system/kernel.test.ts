@@ -15,7 +15,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { Test } from 'tap'
 
-import { PROJECT, make, makeAsync, step } from './user.ts'
+import { FOREIGN_WORKDIR, PROJECT, bootCache, make, makeAsync, step } from './user.ts'
 import type { Ended } from './user.ts'
 
 /**
@@ -101,7 +101,7 @@ t.test("the default kernel is built from Debian's sources, once", (t) => {
 })
 
 t.test('it boots the image directly: from a disk, from an NVDIMM, and on the small machine', (t) => {
-  const image = make('image', COMMON)
+  const image = make('image', { ...COMMON, CACHE_DIR: bootCache() })
   t.equal(image.status, 0, image.said)
   const quiet =
     'test -z "`systemctl --failed --no-legend`" && test ! -e /.osbuilder-boot && grep " / " /proc/mounts'
@@ -121,7 +121,7 @@ t.test('it boots the image directly: from a disk, from an NVDIMM, and on the sma
 })
 
 t.test('it boots the initrd', (t) => {
-  const initrd = make('initrd', COMMON)
+  const initrd = make('initrd', { ...COMMON, CACHE_DIR: bootCache() })
   t.equal(initrd.status, 0, initrd.said)
   const booted = boots(t, { BOOT: 'initrd' })
   t.match(booted.said, 'PID 1 is systemd')
@@ -129,7 +129,7 @@ t.test('it boots the initrd', (t) => {
 })
 
 t.test('a measured image boots directly, and not when a bit of it is another', async (t) => {
-  const image = make('image', MEASURED)
+  const image = make('image', { ...MEASURED, CACHE_DIR: bootCache() })
   t.equal(image.status, 0, image.said)
   for (const disk of ['virtio-blk', 'nvdimm']) {
     const command = 'grep " / " /proc/mounts; cat /sys/block/dm-0/dm/name'
@@ -248,7 +248,7 @@ t.test('a changed fragment compiles what it touches; a fault in the sources is s
 
 t.test('a kernel for aarch64 is built on this machine, and boots its initrd', async (t) => {
   await compiled(t, compiling.aarch64)
-  const initrd = make('initrd', AARCH64)
+  const initrd = make('initrd', { ...AARCH64, CACHE_DIR: bootCache(FOREIGN_WORKDIR) })
   t.equal(initrd.status, 0, initrd.said)
   const booted = boots(t, { ...AARCH64, BOOT: 'initrd' })
   t.match(booted.said, /PID 1 is \S+ \(agent\)/)

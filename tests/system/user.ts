@@ -151,6 +151,9 @@ const NO_FOLDERS = { CACHE_DIR: '', ROOTFS_BUILD_DEST: '', IMAGES_BUILD_DEST: ''
 /** The folder in which guests are built and booted, whose cache others share for its kernel. */
 export const BOOT_WORKDIR = join(PROJECT, 'workdir', 'test-boot')
 
+/** As BOOT_WORKDIR, for guests of aarch64: to install one takes minutes. */
+export const FOREIGN_WORKDIR = join(PROJECT, 'workdir', 'test-aarch64')
+
 /** Settings of every guest that is built and booted there. */
 export const BOOT_SETTINGS = {
   WORKDIR: BOOT_WORKDIR,
@@ -160,9 +163,9 @@ export const BOOT_SETTINGS = {
   REFRESH: 'always',
 } as const
 
-/** Cache of BOOT_WORKDIR, for tests that build elsewhere: the kernel of a distro is fetched once. */
-export function bootCache(): string {
-  return openWorkspace({ ...NO_FOLDERS, WORKDIR: BOOT_WORKDIR }).cacheDir
+/** Cache of such a folder, for tests that build elsewhere: trees of packages and the kernel of a distro are made once. */
+export function bootCache(workdir: string = BOOT_WORKDIR): string {
+  return openWorkspace({ ...NO_FOLDERS, WORKDIR: workdir }).cacheDir
 }
 
 /** A user of this machine with subordinate ids, made when there is none. */
