@@ -214,4 +214,7 @@ $(INSTALLED): package.json package-lock.json
 $(COMPILED): $(INSTALLED) tsconfig.json $(SOURCES)
 	@echo '  TSC     steps'
 	@$(AS_CALLER) node_modules/.bin/tsc --project .
+	@# What has no source any more would count as code of every build, and be run as a test.
+	@find build -name '*.js' -type f | while read -r file; do \
+	  source=$${file#build/}; [[ -e $${source%.js}.ts ]] || rm -f "$$file"; done
 	@$(AS_CALLER) touch $@

@@ -360,8 +360,12 @@ t.test('a distro is begun from the template, filled in, and builds', async (t) =
     .replace('http://archive.example.org/mine', ubuntu.url)
   writeFileSync(file, filled)
   cpSync(ubuntu.keyring, join(project, 'rootfs-builder/mine/keys/archive-keyring.gpg'))
+  // As it is left where a pull moves a file: it would be code of this build, whose bytes are then others.
+  const gone = join(project, 'build/rootfs-builder/gone.js')
+  writeFileSync(gone, '')
   const built = await inCopy('rootfs', { DISTRO: 'mine' })
   t.equal(built.status, 0, built.said)
+  t.notOk(existsSync(gone), 'what was compiled of a file that is gone goes with it')
   t.match(built.stdout, /ROOTFS +mine noble x86_64 +\d+ packages/)
   for (const { said } of [begun, built]) t.notMatch(said, 'unexpected EOF')
 })
