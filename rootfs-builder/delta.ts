@@ -168,8 +168,9 @@ async function tarNames(argv: readonly string[], paths: readonly string[]): Prom
   })
 }
 
-const ROWS_FILE = 'delta.json'
-const PATHS_TAR = 'paths.tar'
+/** Files of a delta in the cache. */
+export const ROWS_FILE = 'delta.json'
+export const PATHS_TAR = 'paths.tar'
 
 /** The delta in the cache of a provisioned tree on that base, if any. */
 export function findDelta(cacheDir: string, fingerprint: string, base: string): KeptDelta | undefined {

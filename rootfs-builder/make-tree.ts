@@ -24,6 +24,7 @@ import type { Guest } from './guest.ts'
 import { lowerFingerprint } from './inputs.ts'
 import type { RootfsInputs } from './inputs.ts'
 import type { InstalledPackage } from './packages.ts'
+import { checkPulled } from './pulled-entry.ts'
 import { PROVISION_STEPS } from './provision/steps.ts'
 import type { ProvisionContext } from './provision/context.ts'
 
@@ -180,7 +181,7 @@ async function bootstrap(build: Build, folder: string, wanted: Wanted): Promise<
 async function makeLower(build: Build, plan: LowerPlan): Promise<string> {
   const { cacheDir } = build.workspace
   const key = await lowerFingerprint(plan, cacheDir)
-  await pullEntries(remoteCache(build.settings), cacheDir, [{ stage: 'base', key }])
+  await pullEntries(remoteCache(build.settings), cacheDir, [{ stage: 'base', key }], checkPulled)
   await makeBase(build, key, plan.store)
   return join(cacheDir, 'base', key)
 }

@@ -23,6 +23,7 @@ import { protectEdits, refuseForeignFolder } from '../scripts/guard.ts'
 import { baseFingerprint, describeInputs, lowerFingerprint, rootfsFingerprint } from './inputs.ts'
 import { makeTree } from './make-tree.ts'
 import type { Build, Wanted } from './make-tree.ts'
+import { checkPulled } from './pulled-entry.ts'
 import { tellWhy } from './tell-why.ts'
 
 const USAGE = `
@@ -135,7 +136,7 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
         { stage: 'base', key: wanted.base },
         { stage: 'provisioned', key: fingerprint },
       ]
-      await pullEntries(remote, cacheDir, entries)
+      await pullEntries(remote, cacheDir, entries, checkPulled)
       const count = await makeTree(build, wanted)
       if (plan.lower !== undefined) {
         entries.push({ stage: 'base', key: await lowerFingerprint(plan.lower, cacheDir) })

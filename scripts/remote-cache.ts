@@ -58,22 +58,28 @@ export function remoteCache(
   }
 }
 
+/** Throws when the files in a folder are not what such an entry may have. */
+export type CheckEntry = (name: EntryName, folder: string) => Promise<void>
+
 /**
  * Take those entries from the registry that the cache lacks and the registry has.
  *
  * An entry is used when its files are what its description says, and that is of the key asked for.
  * Whatever goes wrong, the build goes on without: a cache is a convenience.
+ *
+ * @param check knows what may be in an entry
  */
 export async function pullEntries(
   remote: RemoteCache | undefined,
   cacheDir: string,
   names: readonly EntryName[],
+  check: CheckEntry,
 ): Promise<void> {
   if (remote === undefined) return
   for (const name of names) {
     if (findEntry(cacheDir, name.stage, name.key) !== undefined) continue
     try {
-      if (await pull(remote, cacheDir, name)) note(`${name.stage} tree from ${shown(remote)}`)
+      if (await pull(remote, cacheDir, name, check)) note(`${name.stage} tree from ${shown(remote)}`)
     } catch (error) {
       warn(`${shown(remote)}: ${name.stage} tree not used: ${messageOf(error)}`)
     }
@@ -179,7 +185,12 @@ function asBlob(blobs: string, file: string, mediaType: string): object {
 }
 
 /** False when the registry does not have it. */
-async function pull(remote: RemoteCache, cacheDir: string, name: EntryName): Promise<boolean> {
+async function pull(
+  remote: RemoteCache,
+  cacheDir: string,
+  name: EntryName,
+  check: CheckEntry,
+): Promise<boolean> {
   if (!(await isThere(remote, name))) return false
   mkdirSync(join(cacheDir, name.stage), { recursive: true })
   const layout = temporaryFor(join(cacheDir, name.stage, `${name.key}.pull`))
@@ -198,6 +209,7 @@ async function pull(remote: RemoteCache, cacheDir: string, name: EntryName): Pro
         await capture(['zstd', '-q', '-d', blobOf(file), '-o', unpacked])
         if (sha256File(unpacked) !== digest) throw broken(`${file} is not what the entry says of it`)
       }
+      await check(name, entry)
     })
     return true
   } finally {

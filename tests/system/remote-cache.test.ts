@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFileSync, spawn } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
-import { mkdtempSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -127,6 +136,30 @@ t.test(
     t.equal(await fifth.image(), bytes)
   },
 )
+
+t.test('what would be unpacked elsewhere than told is not used, and nothing of it is unpacked', async (t) => {
+  const address = COMMON.REMOTE_CACHE.replace('osbuilder', 'hostile')
+  const cache = join(scratch, 'hostile-cache')
+  const hostile = machine('hostile', { REMOTE_CACHE: address, REMOTE_CACHE_PUSH: 'yes', CACHE_DIR: cache })
+  const [key = ''] = machine('first').entries('provisioned')
+  cpSync(join(scratch, 'first', 'cache'), cache, { recursive: true })
+  const entry = join(cache, 'provisioned', key)
+  const paths = join(entry, 'paths.tar')
+  symlinkSync('/run', join(scratch, 'link'))
+  execFileSync('tar', ['--append', '--file', paths, '--directory', scratch, './link'])
+  const seal = join(entry, 'seal.json')
+  const told = JSON.parse(readFileSync(seal, 'utf8')) as object
+  writeFileSync(seal, JSON.stringify({ ...told, 'paths.tar': { sha256: sha256File(paths), stamp: '' } }))
+  const pushed = await hostile.rootfs()
+  t.match(pushed.said, 'provisioned tree stored', pushed.said)
+
+  const victim = machine('victim', { REMOTE_CACHE: address })
+  const built = await victim.rootfs()
+  t.equal(built.status, 0, built.said)
+  t.match(built.said, 'base tree from')
+  t.match(built.said, 'provisioned tree not used: paths.tar: ./link is not what delta.json says')
+  t.equal(await victim.image(), bytes)
+})
 
 t.test('a registry that is gone holds nobody up', async (t) => {
   const built = await machine('sixth', { REMOTE_CACHE: 'http://127.0.0.1:1/team/osbuilder' }).rootfs()
