@@ -123,7 +123,7 @@ export async function addSegment(
   const archive = temporaryFor(`${output}.segment`)
   try {
     // In a file first: what can fail fails before the initrd is touched.
-    await packNewc(entries, createWriteStream(archive), { epochSeconds })
+    await packNewc(entries, createWriteStream(archive, { flags: 'wx' }), { epochSeconds })
     await changeFolder(
       output,
       (temporary) => {

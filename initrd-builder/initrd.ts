@@ -192,7 +192,7 @@ async function pack(
   argv: readonly [string, ...string[]] | undefined,
   epochSeconds: number,
 ): Promise<{ sizeBytes: number }> {
-  if (argv === undefined) return packNewc(entries, createWriteStream(file), { epochSeconds })
+  if (argv === undefined) return packNewc(entries, createWriteStream(file, { flags: 'wx' }), { epochSeconds })
   const compressor = startFilter(argv, file)
   const packed = packNewc(entries, compressor.stdin, { epochSeconds })
   // The compressor's own message says more than the broken pipe that follows from its end.

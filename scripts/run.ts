@@ -152,12 +152,13 @@ export interface Filter {
 }
 
 /**
- * Start a tool that reads a stream and writes a file, which it is given as it is: nothing of it passes
+ * Start a tool that reads a stream and writes a new file, which it is given as it is: nothing of it passes
  * through here. Fails as `run` does.
  */
 export function startFilter(argv: Argv, outputFile: string): Filter {
   const [tool, ...rest] = checked(argv)
-  const output = openSync(outputFile, 'w')
+  // A new file: a link that waits under its name is not followed.
+  const output = openSync(outputFile, 'wx')
   const child = spawn(tool, rest, { env: toolEnvironment(), stdio: ['pipe', output, 'pipe'] })
   closeSync(output)
   const { stdin } = child
