@@ -31,6 +31,7 @@ COMPILED := build/.compiled
 INSTALLED := node_modules/.package-lock.json
 RUN := node build
 
+STEPS := $(RUN)/scripts/steps.js
 ROOTFS_OF_DISTRO := $(RUN)/rootfs-builder/rootfs.js
 IMAGE_STEP := $(RUN)/image-builder/image.js
 INITRD_STEP := $(RUN)/initrd-builder/initrd.js
@@ -43,11 +44,11 @@ BOOT_STEP := $(RUN)/scripts/boot/boot.js
 rootfs: $(COMPILED) ## Build the root filesystem of DISTRO
 	@$(ROOTFS_OF_DISTRO)
 
-image: rootfs ## Build the disk image, with its rootfs
-	@$(IMAGE_STEP)
+image: $(COMPILED) ## Build the disk image, with its rootfs
+	@$(STEPS) rootfs -- image
 
-initrd: rootfs ## Build the initrd, with its rootfs
-	@$(INITRD_STEP)
+initrd: $(COMPILED) ## Build the initrd, with its rootfs
+	@$(STEPS) rootfs -- initrd
 
 all: rootfs ## Build image and initrd, both at once
 	@$(MAKE) --jobs=2 pack-image pack-initrd
@@ -62,11 +63,11 @@ pack-initrd: $(COMPILED) ## Pack the rootfs as it is into an initrd
 rootfs-%: $(COMPILED) ## Build the rootfs of the distro named in the target
 	@DISTRO=$* $(ROOTFS_OF_DISTRO)
 
-image-%: rootfs-% ## Build the image of the distro named in the target
-	@DISTRO=$* $(IMAGE_STEP) -o "$$IMAGES_BUILD_DEST/kata-containers-image-$*.img"
+image-%: $(COMPILED) ## Build the image of the distro named in the target
+	@DISTRO=$* $(STEPS) rootfs -- image -o "$$IMAGES_BUILD_DEST/kata-containers-image-$*.img"
 
-initrd-%: rootfs-% ## Build the initrd of the distro named in the target
-	@DISTRO=$* $(INITRD_STEP) -o "$$IMAGES_BUILD_DEST/kata-containers-initrd-$*.img"
+initrd-%: $(COMPILED) ## Build the initrd of the distro named in the target
+	@DISTRO=$* $(STEPS) rootfs -- initrd -o "$$IMAGES_BUILD_DEST/kata-containers-initrd-$*.img"
 
 ##@ Kernel
 .PHONY: kernel-src kernel kernel-config kernel-menuconfig kernel-diff install-kernel

@@ -27,9 +27,6 @@ Every other setting comes from the environment; "make help" lists them.
 /** A compiler writes a file in several steps; this long after the last one it is taken. Unit: ms. */
 const SETTLE_MS = 200
 
-/** The steps of one round, in order. */
-const BUILD = ['rootfs-builder/rootfs.js', 'initrd-builder/initrd.js'] as const
-
 await runStep({ name: 'dev', usage: USAGE, needsOwners: false, main })
 
 async function main(): Promise<void> {
@@ -63,13 +60,10 @@ function checkWatched(settings: Settings): string[] {
   return [`AGENT_SOURCE_BIN, ROOTFS_OVERLAY: give at least one to watch: ${example}`]
 }
 
-/** Run the steps of a round, as make does. False when one failed, which it has told. */
+/** Build as make does. False when a step failed, which it has told. */
 async function build(): Promise<boolean> {
-  for (const step of BUILD) {
-    const child = await startStep(step, { DEV: 'yes' })
-    if ((await child.exit) !== 0) return false
-  }
-  return true
+  const steps = await startStep('scripts/steps.js', { DEV: 'yes' }, ['rootfs', '--', 'initrd'])
+  return (await steps.exit) === 0
 }
 
 function bootGuest(): Promise<Background> {

@@ -184,8 +184,12 @@ export function writeWhole(finalPath: string, content: string | Uint8Array): voi
   }
 }
 
+let cleansUp = false
+
 /** On Ctrl-C and on being told to end: remove what is unfinished, then end by the same signal. */
 export function cleanUpOnSignals(): void {
+  if (cleansUp) return
+  cleansUp = true
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.once(signal, () => {
       for (const path of unfinished) rmSync(path, { recursive: true, force: true })

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+import { join } from 'node:path'
+
+import t from 'tap'
+
+import { BUILD_ROOT } from '../../scripts/paths.ts'
+import { runNode } from './child.ts'
+
+const STEPS = join(BUILD_ROOT, 'scripts/steps.js')
+
+t.test('steps are done in their order, each with its own arguments', async (t) => {
+  const { status, stdout, stderr } = runNode([STEPS, 'image', '-h', '--', 'initrd', '-h'])
+  t.equal(status, 0, stderr)
+  t.match(stdout, /^ {2}image\.js [^]*^ {2}initrd\.js /m)
+})
+
+t.test('a step that fails is the last, and its status is that of all', async (t) => {
+  const { status, stdout, stderr } = runNode([STEPS, 'image', '-Z', '--', 'initrd', '-h'])
+  t.equal(status, 64)
+  t.equal(stdout, '')
+  t.match(stderr, /^ERROR image: unknown flag -Z \[E_USAGE\]\n {2}try: image.js -h [^\n]*\n$/)
+})
+
+t.test('what is no step is refused with status 64, before or after another one', async (t) => {
+  for (const words of [[], ['boot'], ['initrd', '-h', '--', 'boot']]) {
+    const { status, stderr } = runNode([STEPS, ...words])
+    t.equal(status, 64)
+    t.match(stderr, /^ERROR steps: unknown step "(boot)?" \[E_USAGE\]\n {2}try: steps.js -h/)
+  }
+})
