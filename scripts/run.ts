@@ -1,23 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 import { execFile, spawn } from 'node:child_process'
-import {
-  appendFileSync,
-  closeSync,
-  createReadStream,
-  existsSync,
-  openSync,
-  readFileSync,
-  statSync,
-} from 'node:fs'
+import { appendFileSync, createReadStream, existsSync, readFileSync, statSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { Socket } from 'node:net'
-import type { Readable, Writable } from 'node:stream'
+import type { Readable } from 'node:stream'
 
 import { BuildError, isFullDisk } from './errors.ts'
 import { packageHint } from './host-tools.ts'
 import { toolEnvironment } from './settings.ts'
 
-type Argv = readonly [string, ...string[]] | readonly string[]
+export type Argv = readonly [string, ...string[]] | readonly string[]
 
 export interface RunOptions {
   readonly cwd?: string
@@ -145,38 +137,6 @@ export async function capture(
   })
 }
 
-export interface Filter {
-  readonly stdin: Writable
-  /** Settles when the tool has ended and its output file is complete. */
-  readonly done: Promise<void>
-}
-
-/**
- * Start a tool that reads a stream and writes a new file, which it is given as it is: nothing of it passes
- * through here. Fails as `run` does.
- */
-export function startFilter(argv: Argv, outputFile: string): Filter {
-  const [tool, ...rest] = checked(argv)
-  // A new file: a link that waits under its name is not followed.
-  const output = openSync(outputFile, 'wx')
-  const child = spawn(tool, rest, { env: toolEnvironment(), stdio: ['pipe', output, 'pipe'] })
-  closeSync(output)
-  const { stdin } = child
-  if (stdin === null) throw new TypeError('a tool without its pipe')
-  // A tool that does not read its input to the end is judged by its status.
-  stdin.on('error', () => undefined)
-  const done = endOf(child).then(
-    ({ status, signal, said }) => {
-      if (status === 0) return
-      throw commandError(argv, Object.assign(new Error(), { code: status, signal }), lastLines(said))
-    },
-    (error: unknown) => {
-      throw commandError(argv, error, [])
-    },
-  )
-  return { stdin, done }
-}
-
 export interface Background {
   /** Settles with the exit status when the tool ends, however it ends. */
   readonly exit: Promise<number>
@@ -233,52 +193,6 @@ export async function startBackground(
   }
 }
 
-/** One side of a pipe. */
-export interface PipeEnd {
-  readonly argv: Argv
-  /** Added to the fixed environment of host tools; `whole`: our own environment, for a step of ours. */
-  readonly env: Readonly<Record<string, string>> | 'whole'
-}
-
-export interface EndOfPipe {
-  readonly status: number
-  /** What ended it, when it did not end itself. */
-  readonly signal: string | null
-  /** The last of what it said on stderr. */
-  readonly said: string
-}
-
-/** Let one tool read what another writes. Returns how they ended, the writer first. */
-export async function connect(from: PipeEnd, to: PipeEnd): Promise<readonly [EndOfPipe, EndOfPipe]> {
-  const start = (
-    { argv, env }: PipeEnd,
-    stdio: ['ignore', 'pipe', 'pipe'] | [Readable, 'inherit', 'pipe'],
-  ) => {
-    const [tool, ...rest] = checked(argv)
-    return spawn(tool, rest, { stdio, ...(env === 'whole' ? {} : { env: toolEnvironment(env) }) })
-  }
-  const writer = start(from, ['ignore', 'pipe', 'pipe'])
-  const reader = start(to, [writer.stdout as Readable, 'inherit', 'pipe'])
-  // Only the reader has it now: the writer is told when nobody reads any more.
-  writer.stdout?.destroy()
-  return Promise.all([endOf(writer), endOf(reader)])
-}
-
-/** Most of what a tool said that is kept. Unit: characters. */
-const KEPT_WORDS = 65536
-
-function endOf(child: ReturnType<typeof spawn>): Promise<EndOfPipe> {
-  let said = ''
-  child.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
-    said = `${said}${chunk}`.slice(-KEPT_WORDS)
-  })
-  return new Promise((resolve, reject) => {
-    child.once('error', reject).once('close', (status, signal) => {
-      resolve({ status: status ?? 1, signal, said })
-    })
-  })
-}
-
 /**
  * Hold an advisory lock on an open file until this process ends, however it ends.
  *
@@ -323,7 +237,8 @@ export function closeElsewhere(descriptor: number): void {
   if (stdin instanceof Socket) stdin.unref()
 }
 
-function checked(argv: Argv): [string, ...string[]] {
+/** The command, of which there is at least the tool; fails as `requireTools` does. */
+export function checked(argv: Argv): [string, ...string[]] {
   const [tool, ...rest] = argv
   if (tool === undefined) throw new TypeError('empty command')
   requireTools([tool])
@@ -344,7 +259,8 @@ function baseOptions(options: RunOptions): {
   }
 }
 
-function commandError(argv: Argv, error: unknown, tail: readonly string[]): BuildError {
+/** The error for a command that failed, whoever started it. */
+export function commandError(argv: Argv, error: unknown, tail: readonly string[]): BuildError {
   const full = fullLine(tail)
   if (full !== undefined) return fullError(full, error)
   // What it says could not be kept: then it was ended, or told of something else.

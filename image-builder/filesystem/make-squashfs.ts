@@ -3,7 +3,7 @@ import { closeSync, openSync, readSync, statSync, writeFileSync, writeSync } fro
 import { join } from 'node:path'
 
 import { warn } from '../../scripts/log.ts'
-import { startFilter } from '../../scripts/run.ts'
+import { startFilter } from '../../scripts/pipes.ts'
 import type { TreeEntry } from '../../scripts/tree.ts'
 import { writeExt4 } from './ext4.ts'
 import type { Compression, FilesystemRequest, PreparedFilesystem } from './filesystem.ts'

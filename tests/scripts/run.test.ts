@@ -7,16 +7,7 @@ import fc from 'fast-check'
 import t from 'tap'
 
 import { BuildError } from '../../scripts/errors.ts'
-import {
-  capture,
-  findTool,
-  lastLines,
-  quote,
-  requireTools,
-  run,
-  startBackground,
-  startFilter,
-} from '../../scripts/run.ts'
+import { capture, findTool, lastLines, quote, requireTools, run, startBackground } from '../../scripts/run.ts'
 
 /** The error a command must end with. */
 async function failureOf(running: Promise<unknown>): Promise<BuildError> {
@@ -136,20 +127,6 @@ t.test('a quoted command line is read back by a shell as the same words', async 
 t.test('the last lines are those that say something', async (t) => {
   t.strictSame(lastLines('a\r\nb\rc\n\n  \nd\n', 3), ['b', 'c', 'd'])
   t.strictSame(lastLines(''), [])
-})
-
-t.test('a filter reads a stream and writes a file', async (t) => {
-  const file = join(t.testdir(), 'out')
-  const filter = startFilter(['tr', 'a-z', 'A-Z'], file)
-  filter.stdin.end('text')
-  await filter.done
-  t.equal(readFileSync(file, 'utf8'), 'TEXT')
-})
-
-t.test('a filter that fails says why', async (t) => {
-  const filter = startFilter(['sh', '-c', 'cat >/dev/null; echo bad >&2; exit 1'], join(t.testdir(), 'out'))
-  filter.stdin.end('text')
-  t.match(await failureOf(filter.done), { code: 'E_COMMAND', because: [/command/, 'bad'] })
 })
 
 t.test('a tool in the background tells its status, and that it was killed', async (t) => {
