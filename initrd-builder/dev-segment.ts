@@ -8,13 +8,13 @@ import {
   statSync,
   truncateSync,
 } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
 
-import { outputStamp } from '../scripts/manifest.ts'
+import { outputStamp, readRemembered, rememberedPath } from '../scripts/manifest.ts'
 import { changeFolder, discard, temporaryFor, writeWhole } from '../scripts/temporary.ts'
 import { listEntries } from '../scripts/tree-stamp.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import { packNewc } from './pack.ts'
+import { keepParts } from './parts.ts'
 
 /** Segments of an initrd begin at multiples of it. Source: Linux, init/initramfs.c, unpack_to_rootfs. */
 const SEGMENT_ALIGNMENT_BYTES = 4
@@ -34,10 +34,6 @@ export interface SegmentBase {
   readonly lines: readonly string[]
 }
 
-function baseFile(output: string): string {
-  return join(dirname(output), `.${basename(output)}.dev`)
-}
-
 /** Remember an initrd that was packed whole, so that what changes next can be added to it. */
 export function rememberBase(
   output: string,
@@ -47,12 +43,12 @@ export function rememberBase(
 ): void {
   const { lines } = listEntries(entries)
   const base = { inputs, sizeBytes: statSync(packed).size, stamp: outputStamp(packed), lines }
-  writeWhole(baseFile(output), JSON.stringify(base satisfies SegmentBase))
+  writeWhole(rememberedPath(output, 'dev'), JSON.stringify(base satisfies SegmentBase))
 }
 
 /** Forget what could be added to; the initrd is packed whole next time. */
 export function forgetBase(output: string): void {
-  rmSync(baseFile(output), { force: true })
+  rmSync(rememberedPath(output, 'dev'), { force: true })
 }
 
 export interface Segment {
@@ -70,9 +66,8 @@ export function planSegment(
   inputs: string,
   entries: readonly TreeEntry[],
 ): Segment | undefined {
-  const file = baseFile(output)
-  if (!existsSync(file) || !existsSync(output)) return undefined
-  const base = JSON.parse(readFileSync(file, 'utf8')) as SegmentBase
+  const base = readRemembered(output, 'dev') as SegmentBase | undefined
+  if (base === undefined || !existsSync(output)) return undefined
   if (base.inputs !== inputs || base.stamp !== outputStamp(output)) return undefined
   const changed = changedEntries(base.lines, entries)
   return changed === undefined ? undefined : { base, entries: changed }
@@ -131,7 +126,8 @@ export async function addSegment(
         const padding = (SEGMENT_ALIGNMENT_BYTES - (base.sizeBytes % SEGMENT_ALIGNMENT_BYTES)) % 4
         appendFileSync(temporary, Buffer.concat([Buffer.alloc(padding), readFileSync(archive)]))
         finish(temporary)
-        writeWhole(baseFile(output), JSON.stringify({ ...base, stamp: outputStamp(temporary) }))
+        keepParts(output, base.stamp, temporary)
+        writeWhole(rememberedPath(output, 'dev'), JSON.stringify({ ...base, stamp: outputStamp(temporary) }))
         return Promise.resolve()
       },
       (temporary) => {

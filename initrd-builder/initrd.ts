@@ -10,7 +10,8 @@ import { withLock } from '../scripts/lock.ts'
 import { bytes, note, report, seconds } from '../scripts/log.ts'
 import { isCurrent, outputStamp, tellOutput, writeManifest } from '../scripts/manifest.ts'
 import type { Manifest } from '../scripts/manifest.ts'
-import { requireTools, startFilter } from '../scripts/run.ts'
+import { startFilter } from '../scripts/pipes.ts'
+import { requireTools } from '../scripts/run.ts'
 import { readSettings, select } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { systemdOf } from '../scripts/rootfs-check.ts'
@@ -30,10 +31,13 @@ import { withEntries } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import { openWorkspace, removeLeftovers } from '../scripts/workspace.ts'
 import type { Workspace } from '../scripts/workspace.ts'
-import { COMPRESSIONS, compressorArgv } from './compress.ts'
+import { COMPRESSIONS, compressorArgv, partBytes } from './compress.ts'
 import type { CompressionName } from './compress.ts'
 import { addSegment, forgetBase, planSegment, rememberBase } from './dev-segment.ts'
+import { newcEntries, newcSizeBytes } from './newc.ts'
+import { packParts } from './pack-parts.ts'
 import { packNewc } from './pack.ts'
+import { cutParts, earlierParts, forgetParts, rememberParts } from './parts.ts'
 
 const USAGE = `
 Pack a rootfs into an initrd: a compressed cpio archive that the kernel unpacks into memory.
@@ -163,7 +167,13 @@ async function packInitrd(request: Request, rootfs: SourceRootfs): Promise<void>
       return
     }
     await withTemporary(output, async (temporary) => {
-      const { sizeBytes: unpackedBytes } = await pack(entries, temporary, argv, rootfs.epochSeconds)
+      const { sizeBytes: unpackedBytes } = await pack(entries, temporary, {
+        output,
+        argv,
+        partBytes: partBytes(compression, settings.INITRD_COMPRESSION_LEVEL),
+        epochSeconds: rootfs.epochSeconds,
+        inputs: fingerprint({ ...others, folder: rootfs.folder }),
+      })
       finish(temporary, { unpackedBytes })
       if (settings.DEV) rememberBase(output, temporary, fingerprint(others), entries)
       else forgetBase(output)
@@ -185,13 +195,30 @@ function guestEntries(settings: Settings, rootfs: SourceRootfs): TreeEntry[] {
   return withEntries(rootfs.entries, additions)
 }
 
+interface PackRequest {
+  /** Name the initrd will have. */
+  readonly output: string
+  readonly argv: readonly [string, ...string[]] | undefined
+  readonly partBytes: number | undefined
+  readonly epochSeconds: number
+  /** Digest of all inputs but the entries. */
+  readonly inputs: string
+}
+
 /** Pack and compress at once: the archive itself is never on disk. */
 async function pack(
   entries: readonly TreeEntry[],
   file: string,
-  argv: readonly [string, ...string[]] | undefined,
-  epochSeconds: number,
+  { output, argv, partBytes, epochSeconds, inputs }: PackRequest,
 ): Promise<{ sizeBytes: number }> {
+  if (argv !== undefined && partBytes !== undefined) {
+    const described = newcEntries(entries, { epochSeconds })
+    const parts = cutParts(entries, described, partBytes)
+    const earlier = { file: output, parts: earlierParts(output, inputs) }
+    rememberParts(output, file, inputs, await packParts(file, { parts, argv, earlier }))
+    return { sizeBytes: newcSizeBytes(described) }
+  }
+  forgetParts(output)
   if (argv === undefined) return packNewc(entries, createWriteStream(file, { flags: 'wx' }), { epochSeconds })
   const compressor = startFilter(argv, file)
   const packed = packNewc(entries, compressor.stdin, { epochSeconds })

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import { crc32 } from 'node:zlib'
+
 import type { EntryHeader } from 'cpio-stream'
 
 import { BuildError } from '../scripts/errors.ts'
@@ -93,13 +95,16 @@ export function newcEntries(entries: readonly TreeEntry[], options: NewcOptions)
  */
 export function newcSizeBytes(entries: readonly NewcEntry[]): number {
   const sizeBytes = entries.reduce(
-    (sum, { header }) => {
-      const bodyBytes = header.linkname === undefined ? header.size : Buffer.byteLength(header.linkname)
-      return sum + headerBytes(header.name.length) + roundUp(bodyBytes, 4)
-    },
+    (sum, entry) => sum + entrySizeBytes(entry),
     headerBytes(TRAILER_NAME.length + 1),
   )
   return roundUp(sizeBytes, ARCHIVE_BLOCK_BYTES)
+}
+
+/** Size of one entry in the archive, header, body and padding. Unit: bytes. */
+export function entrySizeBytes({ header }: NewcEntry): number {
+  const bodyBytes = header.linkname === undefined ? header.size : Buffer.byteLength(header.linkname)
+  return headerBytes(header.name.length) + roundUp(bodyBytes, 4)
 }
 
 function headerBytes(nameBytes: number): number {
@@ -215,7 +220,8 @@ interface LinkNumbers {
 }
 
 /**
- * Number the inodes 1 to n in the order of the entries, one number for all names of one inode.
+ * Number the inodes by their first names, one number for all names of one inode: a name that comes or goes
+ * leaves the numbers of the others as they are.
  *
  * cpio-stream 1.4.3 clamps a 64-bit inode number (xfs, btrfs, overlay) to 0xFFFFFFFF, which makes
  * strangers one group of hard links, and it knows no hard links itself: the names share number and
@@ -233,12 +239,19 @@ function linkNumberer(entries: readonly TreeEntry[]): (entry: TreeEntry) => Link
     const nlink = (groups.get(key)?.nlink ?? 0) + 1
     groups.set(key, { ino: 0, nlink, namesLeft: nlink })
   }
-  let inodeCount = 0
+  const taken = new Set([0])
+  const numberOf = (path: string): number => {
+    let number = crc32(path)
+    // Rarely two names have one; the second takes the next.
+    while (taken.has(number)) number = (number + 1) % (FIELD_MAX + 1)
+    taken.add(number)
+    return number
+  }
   return (entry) => {
     const key = linkKey(entry)
     const group = key === undefined ? undefined : groups.get(key)
-    if (group === undefined) return { ino: ++inodeCount, nlink: nlinkAlone(entry), isLast: true }
-    group.ino ||= ++inodeCount
+    if (group === undefined) return { ino: numberOf(entry.path), nlink: nlinkAlone(entry), isLast: true }
+    group.ino ||= numberOf(entry.path)
     group.namesLeft -= 1
     return { ino: group.ino, nlink: group.nlink, isLast: group.namesLeft === 0 }
   }

@@ -43,25 +43,47 @@ export async function packNewc(
   sink: Writable,
   options: NewcOptions,
 ): Promise<{ sizeBytes: number }> {
-  const ended = endOf(sink)
   try {
     const described = newcEntries(entries, options)
-    const archiveBytes = newcSizeBytes(described)
-    const outlet = openOutlet(sink, ended, archiveBytes)
+    const sizeBytes = newcSizeBytes(described)
+    await packPart({ entries: described, sizeBytes }, sink)
+    return { sizeBytes }
+  } catch (error) {
+    sink.destroy()
+    throw error
+  }
+}
+
+/** Entries of an archive that follow each other. */
+export interface NewcPart {
+  readonly entries: readonly NewcEntry[]
+  /** With the end of the archive, for the last part. */
+  readonly sizeBytes: number
+}
+
+/**
+ * Write a part of an archive to `sink`, and end `sink`. Fails as packNewc does.
+ *
+ * @param headBytes how much of its start is returned instead of written
+ */
+export async function packPart(part: NewcPart, sink: Writable, headBytes = 0): Promise<Buffer> {
+  const ended = endOf(sink)
+  try {
+    const outlet = openOutlet(sink, ended, part.sizeBytes, headBytes)
     // Back-pressure is the outlet's business, so cpio-stream's own mark is set where it never holds up a chunk.
     const pack = openPack({ format: 'newc', highWaterMark: 2 * READ_BYTES })
     pack.on('data', outlet.write)
-    for (const entry of described) {
+    const room = { bytes: Buffer.alloc(0) }
+    for (const entry of part.entries) {
       // Until its first turn of the event loop the stream only collects, whatever the sink says.
       if (pack.readableLength > 0) await nextTurn()
       if (outlet.isBusy()) await outlet.ready()
       if (isLarge(entry)) await packLarge(pack, entry, outlet)
-      else packSmall(pack, entry)
+      else packSmall(pack, entry, room)
     }
     pack.finalize()
     await once(pack, 'end')
-    await outlet.end()
-    return { sizeBytes: archiveBytes }
+    return await outlet.end()
   } catch (error) {
     sink.destroy()
     throw error
@@ -74,8 +96,8 @@ interface Outlet {
   readonly isBusy: () => boolean
   /** Settle when the sink wants more, or has failed. */
   readonly ready: () => Promise<void>
-  /** Fill, flush and end the sink. */
-  readonly end: () => Promise<void>
+  /** Fill, flush and end the sink. Returns what was kept back. */
+  readonly end: () => Promise<Buffer>
 }
 
 /** Settle when the sink has taken all, or has failed or closed early. */
@@ -90,22 +112,31 @@ function endOf(sink: Writable): Promise<void> {
 /**
  * Collect small chunks into blocks: a pipe takes one large write where it would take thousands.
  *
- * What passes is cut and filled with NULs to `archiveBytes`.
+ * What comes is cut and filled with NULs to `archiveBytes`, and its first `headBytes` are kept back.
  */
-function openOutlet(sink: Writable, ended: Promise<void>, archiveBytes: number): Outlet {
-  let block = Buffer.allocUnsafe(BLOCK_BYTES)
+function openOutlet(sink: Writable, ended: Promise<void>, archiveBytes: number, headBytes: number): Outlet {
+  const head = Buffer.alloc(headBytes)
+  let headFilledBytes = 0
+  // Used again when the sink has them no more: new memory costs more than what is copied into it.
+  const free: Buffer[] = []
+  const takeBlock = (): Buffer => free.pop() ?? Buffer.allocUnsafe(BLOCK_BYTES)
+  let block = takeBlock()
   let filledBytes = 0
   let roomBytes = archiveBytes
 
   const flush = (): void => {
     if (filledBytes === 0) return
-    sink.write(block.subarray(0, filledBytes))
-    block = Buffer.allocUnsafe(BLOCK_BYTES)
+    const full = block
+    sink.write(full.subarray(0, filledBytes), () => free.push(full))
+    block = takeBlock()
     filledBytes = 0
   }
   const write = (data: Buffer): void => {
-    const chunk = data.subarray(0, roomBytes)
-    roomBytes -= chunk.length
+    const wanted = data.subarray(0, roomBytes)
+    roomBytes -= wanted.length
+    const keptBytes = headFilledBytes < headBytes ? wanted.copy(head, headFilledBytes) : 0
+    headFilledBytes += keptBytes
+    const chunk = wanted.subarray(keptBytes)
     if (filledBytes + chunk.length > BLOCK_BYTES) flush()
     if (chunk.length > BLOCK_BYTES) {
       sink.write(chunk)
@@ -122,6 +153,7 @@ function openOutlet(sink: Writable, ended: Promise<void>, archiveBytes: number):
       flush()
       sink.end()
       await ended
+      return head
     },
   }
 }
@@ -133,6 +165,11 @@ function isLarge(entry: NewcEntry): entry is LargeEntry {
   return body !== undefined && typeof body.source === 'string' && body.sizeBytes > SMALL_FILE_BYTES
 }
 
+/** Memory for the body of one entry after the other. */
+interface Room {
+  bytes: Buffer
+}
+
 /**
  * Write an entry whose body fits in memory.
  *
@@ -140,30 +177,32 @@ function isLarge(entry: NewcEntry): entry is LargeEntry {
  * way (no stream per entry) and safe here: the outlet is asked before each entry, so what waits in
  * memory is one body at most.
  */
-function packSmall(pack: Pack, { path, header, body }: NewcEntry): void {
-  pack.entry({ ...header }, body === undefined ? NO_BODY : readWhole(path, body))
+function packSmall(pack: Pack, { path, header, body }: NewcEntry, room: Room): void {
+  pack.entry({ ...header }, body === undefined ? NO_BODY : readWhole(path, body, room))
+  // What the stream, or the sink by way of the outlet, still holds must stay as it is.
+  if (pack.readableLength > 0 || (body?.sizeBytes ?? 0) > BLOCK_BYTES) room.bytes = NO_BODY
 }
 
-function readWhole(path: string, { source, sizeBytes }: NewcBody): Buffer {
+function readWhole(path: string, { source, sizeBytes }: NewcBody, room: Room): Buffer {
   if (typeof source !== 'string') {
     if (source.length !== sizeBytes) throw changed(path)
     return Buffer.from(source.buffer, source.byteOffset, source.length)
   }
   try {
-    return readSmall(path, source, sizeBytes)
+    // One byte more than expected, so that a file that grew shows.
+    if (room.bytes.length <= sizeBytes) room.bytes = Buffer.allocUnsafe(Math.max(sizeBytes + 1, BLOCK_BYTES))
+    return readSmall(path, source, sizeBytes, room.bytes)
   } catch (error) {
     return nameFile(path)(error)
   }
 }
 
-function readSmall(path: string, hostPath: string, sizeBytes: number): Buffer {
+function readSmall(path: string, hostPath: string, sizeBytes: number, bytes: Buffer): Buffer {
   const file = openSync(hostPath, 'r')
   try {
-    // One byte more than expected, so that a file that grew shows.
-    const bytes = Buffer.allocUnsafe(sizeBytes + 1)
     let length = 0
     while (length <= sizeBytes) {
-      const count = readSync(file, bytes, length, bytes.length - length, null)
+      const count = readSync(file, bytes, length, sizeBytes + 1 - length, null)
       if (count === 0) break
       length += count
     }

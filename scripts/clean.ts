@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 import { BuildError } from './errors.ts'
 import { report } from './log.ts'
-import { filesOf, listingPath, readState } from './manifest.ts'
+import { filesOf, readState } from './manifest.ts'
 import { readSettings } from './settings.ts'
 import { runStep } from './step.ts'
 import type { StepArguments } from './step.ts'
@@ -51,7 +51,6 @@ function main(given: StepArguments): Promise<void> {
     // What has no state of ours beside it was put there by somebody else.
     if (existsSync(output) && readState(output) === undefined) continue
     for (const file of filesOf(output)) rmSync(file, { recursive: true, force: true })
-    rmSync(listingPath(output), { force: true })
   }
   const left = readdirSync(workspace.workDir).filter((name) => !name.startsWith('.'))
   report('CLEAN', `${DISTRO}: done`, left.length === 0 ? '' : `kept: ${left.join(' ')}`)

@@ -36,8 +36,19 @@ export function manifestPath(output: string): string {
   return `${output}.json`
 }
 
-function statePath(output: string): string {
-  return join(dirname(output), `.${basename(output)}.state`)
+/** What this machine remembers of an output, by the ending of the hidden file beside it. */
+const REMEMBERED = ['state', 'listing', 'dev', 'parts'] as const
+
+/** The hidden file beside an output in which that is remembered. */
+export function rememberedPath(output: string, what: (typeof REMEMBERED)[number]): string {
+  return join(dirname(output), `.${basename(output)}.${what}`)
+}
+
+/** What is remembered as JSON, or undefined: a full disk may have left the file empty. */
+export function readRemembered(output: string, what: (typeof REMEMBERED)[number]): unknown {
+  const file = rememberedPath(output, what)
+  const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
+  return text === '' ? undefined : JSON.parse(text)
 }
 
 /**
@@ -86,10 +97,7 @@ export function readState(output: string): OutputState | undefined {
 }
 
 function readStates(output: string): readonly OutputState[] {
-  const file = statePath(output)
-  const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
-  // A full disk may have left it empty; then nothing is remembered.
-  return text === '' ? [] : (JSON.parse(text) as OutputState[])
+  return (readRemembered(output, 'state') ?? []) as OutputState[]
 }
 
 /** What `make sbom` writes beside an output, by its ending. */
@@ -111,7 +119,7 @@ function proofsOf(output: string): string[] {
 
 /** File beside a rootfs that lists it as it was built. */
 export function listingPath(output: string): string {
-  return join(dirname(output), `.${basename(output)}.listing`)
+  return rememberedPath(output, 'listing')
 }
 
 /** Write manifest and state of a complete output that still has its temporary name. */
@@ -129,7 +137,7 @@ export function writeState(output: string, temporary: string, state: Omit<Output
   const inode = lstatSync(temporary, { bigint: true }).ino.toString()
   const current = readState(output)
   const states = [{ ...state, inode }, ...(current === undefined ? [] : [current])]
-  writeWhole(statePath(output), `${JSON.stringify(states satisfies OutputState[])}\n`)
+  writeWhole(rememberedPath(output, 'state'), `${JSON.stringify(states satisfies OutputState[])}\n`)
 }
 
 /** Size and time of a file, which change when somebody writes it. */
@@ -162,5 +170,6 @@ export function tellOutput(stage: string, output: string, key: string, inputs: M
 
 /** Every file that belongs to an output, itself first. */
 export function filesOf(output: string): string[] {
-  return [output, manifestPath(output), statePath(output), ...proofsOf(output)]
+  const remembered = REMEMBERED.map((what) => rememberedPath(output, what))
+  return [output, manifestPath(output), ...remembered, ...proofsOf(output)]
 }

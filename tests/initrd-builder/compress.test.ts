@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 
 import t from 'tap'
 
-import { COMPRESSIONS, compressorArgv } from '../../initrd-builder/compress.ts'
+import { COMPRESSIONS, compressorArgv, partBytes } from '../../initrd-builder/compress.ts'
 import type { Compression, CompressionName } from '../../initrd-builder/compress.ts'
 
 const NAMES = Object.keys(COMPRESSIONS) as CompressionName[]
@@ -92,9 +92,9 @@ t.test('gzip leaves name and time out of its header', (t) => {
 })
 
 t.test('a level is the last word of the command', (t) => {
-  t.same(compressorArgv('zstd'), ['zstd', '-q', '-T0', '-c', '-6'])
-  t.same(compressorArgv('zstd', 19), ['zstd', '-q', '-T0', '-c', '-19'])
-  t.same(compressorArgv('zstd', 20), ['zstd', '-q', '-T0', '-c', '--ultra', '-20'])
+  t.same(compressorArgv('zstd'), ['zstd', '-q', '-T0', '--no-check', '-c', '-6'])
+  t.same(compressorArgv('zstd', 19), ['zstd', '-q', '-T0', '--no-check', '-c', '-19'])
+  t.same(compressorArgv('zstd', 20), ['zstd', '-q', '-T0', '--no-check', '-c', '--ultra', '-20'])
   t.same(compressorArgv('gzip'), ['gzip', '-n', '-c', '-6'])
   t.same(compressorArgv('xz', 0), ['xz', '-q', '-T1', '--check=crc32', '-c', '-0'])
   t.same(compressorArgv('lz4'), ['lz4', '-q', '-l', '-c', '-9'])
@@ -108,6 +108,13 @@ t.test('a level that does not exist is refused with the levels that do', (t) => 
   t.throws(() => compressorArgv('gzip', 0), { code: 'E_CONFIG' })
   t.throws(() => compressorArgv('xz', 1.5), { code: 'E_CONFIG' })
   t.throws(() => compressorArgv('none', 1), { code: 'E_CONFIG', message: 'compression none: takes no level' })
+  t.end()
+})
+
+t.test('an archive is cut for zstd only, into parts that grow with the level', (t) => {
+  const mib = (level?: number) => (partBytes('zstd', level) ?? 0) / 1024 / 1024
+  t.strictSame([mib(), mib(1), mib(9), mib(19), mib(20)], [8, 8, 16, 64, 0])
+  for (const name of NAMES.filter((other) => other !== 'zstd')) t.equal(partBytes(name), undefined)
   t.end()
 })
 

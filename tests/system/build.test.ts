@@ -358,6 +358,12 @@ t.test('a rootfs that is changed in place equals a new one, and survives a faile
     t.equal(status, 0, said)
     return createHash('sha256').update(readFileSync(image)).digest('hex')
   }
+  const initrd = async (name: string, folder: string): Promise<string> => {
+    const file = join(scratch, name)
+    const { status, said } = await step('initrd', GOOD, ['-o', file, folder])
+    t.equal(status, 0, said)
+    return createHash('sha256').update(readFileSync(file)).digest('hex')
+  }
   const hooks = join(scratch, 'changing-hooks')
   mkdirSync(join(hooks, 'etc/new'), { recursive: true })
   writeFileSync(join(hooks, 'etc/motd'), 'from the hooks\n')
@@ -368,9 +374,16 @@ t.test('a rootfs that is changed in place equals a new one, and survives a faile
   const folder = join(scratch, 'changing_rootfs')
   t.equal((await build(folder, {})).status, 0)
   const first = await digest(folder)
+  await initrd('changing.img', folder)
   const inode = lstatSync(folder).ino
   t.equal((await build(folder, changed)).status, 0)
   t.equal(lstatSync(folder).ino, inode, 'it was changed, not made again')
+  t.ok(existsSync(join(scratch, '.changing.img.parts')))
+  t.equal(
+    await initrd('changing.img', folder),
+    await initrd('fresh.img', folder),
+    'of parts of the one before, or of none',
+  )
 
   const broken = join(scratch, 'broken.tar')
   writeFileSync(broken, 'no archive at all')
