@@ -32,7 +32,10 @@ export default tseslint.config(
   // The one place that reads the environment.
   { files: ['scripts/settings.ts'], rules: { 'no-restricted-properties': 'off' } },
   // Where programs are started.
-  { files: ['scripts/run.ts', 'scripts/pipes.ts'], rules: { 'no-restricted-imports': ['error', 'zx/globals'] } },
+  {
+    files: ['scripts/run.ts', 'scripts/pipes.ts'],
+    rules: { 'no-restricted-imports': ['error', 'zx/globals'] },
+  },
   // Tests start the steps as a user would, and read what they were given.
   {
     files: ['tests/**/*.ts'],
