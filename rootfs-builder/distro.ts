@@ -31,6 +31,8 @@ export interface Release {
   readonly suites?: readonly Suite[]
   /** As the distro's, where a release differs. */
   readonly rpmDatabase?: string
+  /** It has `usr-is-merged` to choose instead of `usrmerge`: see bootstrap/merged-usr.ts. */
+  readonly choosesMergedUsr?: true
 }
 
 /** A distro is data: names, mirrors, keys and package rules, each with its reason. */

@@ -43,6 +43,7 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
     extra,
     keyring,
     keepDocs: settings.KEEP_DOCS,
+    mergedUsr: release.choosesMergedUsr === true,
     index,
     cacheDir,
     ...(locked === undefined ? {} : { locked: { packages: locked.guest.packages, places: locked.places } }),

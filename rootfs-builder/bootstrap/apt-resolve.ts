@@ -12,6 +12,7 @@ import { requireTools, run } from '../../scripts/run.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
 import { explainApt } from './apt-explain.ts'
 import type { AptPlan } from './apt.ts'
+import { NO_USRMERGE, PREFERENCES } from './merged-usr.ts'
 import type { Resolution } from './plan.ts'
 
 /** A package as the lists of an archive have it. */
@@ -105,7 +106,7 @@ async function privateApt(
   folder: string,
   logFile: string,
 ): Promise<void> {
-  for (const place of ['etc', 'lists/partial', 'cache/archives/partial']) {
+  for (const place of ['etc/preferences.d', 'lists/partial', 'cache/archives/partial']) {
     mkdirSync(join(folder, place), { recursive: true })
   }
   const sources = suites.map(({ suite, text, lists }, number) => {
@@ -121,6 +122,7 @@ async function privateApt(
     return `deb [trusted=yes] copy:${encodeURI(archive)} ${suite.suite} ${plan.components.join(' ')}\n`
   })
   writeFileSync(join(folder, 'etc/sources.list'), sources.join(''))
+  if (plan.mergedUsr) writeFileSync(join(folder, 'etc/preferences.d', PREFERENCES), NO_USRMERGE)
   writeFileSync(join(folder, 'status'), '')
   const config = Object.entries({
     // Read before all else: this host's own apt.conf.d is not below it.

@@ -15,6 +15,7 @@ import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
 import { explainApt } from './apt-explain.ts'
 import { REPOSITORY, makeRepository, repositoryLine } from './apt-locked.ts'
 import { packagesDigest, unfit } from './locked-guest.ts'
+import { mergedUsrHooks } from './merged-usr.ts'
 import type { BootstrapOptions } from './plan.ts'
 import { keepAndUnpack } from './tree-tar.ts'
 import { foreignTools, mountWorkplace, workplaceOutside } from './workplace.ts'
@@ -31,6 +32,8 @@ export interface AptPlan {
   readonly extra: readonly string[]
   readonly keyring: string
   readonly keepDocs: boolean
+  /** The links of a merged /usr are made before anything is installed. */
+  readonly mergedUsr: boolean
   readonly index: AptIndex
   readonly cacheDir: string
   /** The packages of a lock, which then are all there is: no mirror is asked. */
@@ -71,6 +74,7 @@ export function aptInputs(plan: AptPlan): {
     packages: plan.packages,
     ...(plan.extra.length === 0 ? {} : { extra: plan.extra }),
     keepDocs: plan.keepDocs,
+    ...(plan.mergedUsr ? { mergedUsr: true } : {}),
     // Whichever mirror serves it and whoever's key proves it: the same index names the same packages.
     suites: plan.index.suites.map(({ suite, sha256: digest }) => ({ suite, sha256: digest })),
     ...(plan.locked === undefined ? {} : { locked: packagesDigest(plan.locked.packages) }),
@@ -188,6 +192,7 @@ function firstLayer(plan: AptPlan, tarFile: string): string[] {
   return [
     '--variant=required',
     `--include=${plan.packages.join(',')}`,
+    ...(plan.mergedUsr ? mergedUsrHooks(plan.debianArch, plan.locked === undefined) : []),
     ...(plan.keepDocs ? [] : [`--extract-hook=${WITHOUT_DOCUMENTS}`]),
     // Those of a private archive help nobody.
     ...(plan.locked === undefined

@@ -8,7 +8,7 @@ export const debian = {
   // End of long-term support. Source: wiki.debian.org/LTS.
   releases: [
     { name: 'bullseye', version: '11', endOfLife: '2026-08-31' },
-    { name: 'bookworm', version: '12', endOfLife: '2028-06-30' },
+    { name: 'bookworm', version: '12', endOfLife: '2028-06-30', choosesMergedUsr: true },
     { name: 'trixie', version: '13', endOfLife: '2030-06-30' },
     // Unstable has no updates or security suites: both are in the suite itself.
     { name: 'sid', version: 'unstable', suites: [{ suite: 'sid', url: '{mirror}' }] },

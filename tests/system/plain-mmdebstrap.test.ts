@@ -124,6 +124,8 @@ async function plain(name: string, packages: readonly string[]): Promise<Tree> {
       [
         ['--mount', '--', 'bash', '--norc', '-euo', 'pipefail', '-c', script, 'bash', folder],
         [`--keyring=${KEYRING}`, `--include=${packages.join(',')}`],
+        // Its own way to a merged /usr without usrmerge. Source: mmdebstrap(1), --merged-usr
+        ['--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr'],
         ['bookworm', '-', ...suites],
       ].flat(),
       {
