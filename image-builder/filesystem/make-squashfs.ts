@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, openSync, readSync, statSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, openSync, readSync, statSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { warn } from '../../scripts/log.ts'
@@ -41,7 +41,6 @@ export async function prepareSquashfs(request: FilesystemRequest): Promise<Prepa
     [file],
   ].flat()
   const said = join(request.scratchDir, 'squashfs.log')
-  writeFileSync(said, '')
   const filter = startFilter(argv, said)
   filter.done.catch(() => undefined)
   const broken = new Promise<never>((_, reject) => {
