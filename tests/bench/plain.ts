@@ -56,15 +56,18 @@ export function versionOf(program: string): string | undefined {
   return status === 0 && stdout !== '' ? stdout : undefined
 }
 
-/** All packages by mmdebstrap, as Kata does it, from the same suites as ours. */
-export function mmdebstrap(): number {
+/** As ours: links in place of `usrmerge`, which brings eight packages more. */
+const MERGED_USR = '--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr'
+
+/** All packages by mmdebstrap, as Kata does it, from the same suites as ours; or exactly the packages of ours. */
+export function mmdebstrap(exactly: 'as Kata' | 'as ours' = 'as Kata'): number {
   const target = join(ELSEWHERE, 'mmdebstrap')
   mkdirSync(ELSEWHERE, { recursive: true })
   rmSync(target, { recursive: true, force: true })
   const sources = ['bookworm', 'bookworm-updates'].map((suite) => `'deb ${MIRROR} ${suite} main'`)
   sources.push(`'deb ${MIRROR}-security bookworm-security main'`)
   const seconds = timed(
-    `mmdebstrap --quiet --variant=required --include=${PACKAGES.join(',')} bookworm '${target}' ${sources.join(' ')}`,
+    `mmdebstrap --quiet --variant=required ${exactly === 'as ours' ? MERGED_USR : ''} --include=${PACKAGES.join(',')} bookworm '${target}' ${sources.join(' ')}`,
   )
   rmSync(target, { recursive: true, force: true })
   return seconds
