@@ -17,8 +17,11 @@ import { downloadDebs } from './debs.ts'
 import { serve } from './server.ts'
 import type { Mirror } from './server.ts'
 
-/** What guests are made of; the rest follows from the dependencies. */
-const WANTED = ['chrony', 'iptables', 'cryptsetup-bin', 'e2fsprogs', 'init', 'dbus', 'libseccomp2', 'apt']
+/** What guests are made of; the rest follows from the dependencies. Of a merged /usr there is a choice. */
+const WANTED = [
+  ...['chrony', 'iptables', 'cryptsetup-bin', 'e2fsprogs', 'init', 'dbus', 'libseccomp2', 'apt'],
+  ...['usrmerge', 'usr-is-merged'],
+]
 
 /** How a distro lays its archive out. */
 interface Layout {
