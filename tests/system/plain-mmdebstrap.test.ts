@@ -116,13 +116,15 @@ async function plain(name: string, packages: readonly string[]): Promise<Tree> {
     'mount -t tmpfs -o mode=0755 plain /mnt',
     'folder="$1"; shift',
     'TMPDIR=/mnt mmdebstrap --quiet --mode=root --format=tar --variant=required "$@" |',
-    `  ${UNPACK} --directory "$folder"`,
+    // tar stops at the archive's end mark; mmdebstrap, whose padding finds a closed pipe, ends its process group.
+    `  { ${UNPACK} --directory "$folder"; cat >/dev/null; }`,
   ].join('\n')
   const { status, said } = await ended(
     spawn(
-      'unshare',
+      'setsid',
       [
-        ['--mount', '--', 'bash', '--norc', '-euo', 'pipefail', '-c', script, 'bash', folder],
+        ['--wait', 'unshare', '--mount', '--'],
+        ['bash', '--norc', '-euo', 'pipefail', '-c', script, 'bash', folder],
         [`--keyring=${KEYRING}`, `--include=${packages.join(',')}`],
         // Its own way to a merged /usr without usrmerge. Source: mmdebstrap(1), --merged-usr
         ['--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr'],
