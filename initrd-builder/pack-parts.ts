@@ -15,8 +15,8 @@ import {
 } from './zstd-frame.ts'
 import type { FrameBlocks } from './zstd-frame.ts'
 
-/** One more than processors: somebody is ready while another one is written to the file. */
-const AT_ONCE = availableParallelism() + 1
+/** Compressors at once. */
+const AT_ONCE = availableParallelism()
 
 export interface PartsRequest {
   readonly parts: readonly KeyedPart[]
