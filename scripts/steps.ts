@@ -40,5 +40,6 @@ async function doSteps(rest: readonly string[]): Promise<void> {
   // As if it had been started by hand: it may have to start itself again, in a namespace or a container.
   process.argv = [process.execPath, step, ...given]
   await import(pathToFileURL(step).href)
-  if (end >= 0 && process.exitCode === undefined) await doSteps(rest.slice(end + 1))
+  // A step that started itself again, in a namespace or a container, has set the status of that.
+  if (end >= 0 && (process.exitCode ?? 0) === 0) await doSteps(rest.slice(end + 1))
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 
 import t from 'tap'
 
+import { hasNetwork } from '../../scripts/namespace.ts'
 import { BUILD_ROOT } from '../../scripts/paths.ts'
 import { runNode } from './child.ts'
 
@@ -19,6 +20,19 @@ t.test('a step that fails is the last, and its status is that of all', async (t)
   t.equal(status, 64)
   t.equal(stdout, '')
   t.match(stderr, /^ERROR image: unknown flag -Z \[E_USAGE\]\n {2}try: image.js -h [^\n]*\n$/)
+})
+
+t.test('the next step follows one that had to start itself again, and not when that failed', async (t) => {
+  t.ok(hasNetwork(), 'OFFLINE=yes starts a step again, where there is no network')
+  const folder = t.testdir({ tree: { file: 'text' } })
+  const settings = { OFFLINE: 'yes', WORKDIR: join(folder, 'work'), INITRD_COMPRESSION: 'none' }
+  const packing = (tree: string) => ['initrd', '-p', '-o', join(folder, 'initrd'), join(folder, tree)]
+  const done = runNode([STEPS, ...packing('tree'), '--', 'image', '-h'], settings)
+  t.equal(done.status, 0, done.stderr)
+  t.match(done.stdout, /INITRD[^]*^ {2}image\.js /m)
+  const failed = runNode([STEPS, ...packing('nowhere'), '--', 'image', '-h'], settings)
+  t.equal(failed.status, 66, failed.stderr)
+  t.notMatch(failed.stdout, 'image.js')
 })
 
 t.test('what is no step is refused with status 64, before or after another one', async (t) => {
