@@ -44,11 +44,19 @@ export function rememberedPath(output: string, what: (typeof REMEMBERED)[number]
   return join(dirname(output), `.${basename(output)}.${what}`)
 }
 
-/** What is remembered as JSON, or undefined: a full disk may have left the file empty. */
+/**
+ * What is remembered as JSON, or undefined: a full disk or a power cut may have left the file empty or
+ * half-written, and then nothing is remembered.
+ */
 export function readRemembered(output: string, what: (typeof REMEMBERED)[number]): unknown {
   const file = rememberedPath(output, what)
-  const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
-  return text === '' ? undefined : JSON.parse(text)
+  if (!existsSync(file)) return undefined
+  try {
+    return JSON.parse(readFileSync(file, 'utf8'))
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined
+    throw error
+  }
 }
 
 /**

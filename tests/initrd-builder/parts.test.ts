@@ -214,6 +214,14 @@ t.test('parts are remembered of an initrd as it was left', async (t) => {
   keepParts(output, stamp, output)
   t.equal(earlierParts(output, 'inputs').size, 1)
 
+  const index = join(folder, '.initrd.parts')
+  const whole = readFileSync(index)
+  for (const broken of ['', '{', whole.subarray(0, -9)]) {
+    writeFileSync(index, broken)
+    t.equal(earlierParts(output, 'inputs').size, 0, 'what was cut off is nothing')
+  }
+  writeFileSync(index, whole)
+
   renameSync(join(folder, 'others'), output)
   t.equal(earlierParts(output, 'inputs').size, 0, 'it is another file')
   rmSync(output)
