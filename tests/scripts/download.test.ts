@@ -8,6 +8,7 @@ import t from 'tap'
 import type { Test } from 'tap'
 
 import { fetchSmall } from '../../scripts/download.ts'
+import { inParallel } from '../../scripts/package-lock/locked-file.ts'
 
 for (const name of ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY']) delete process.env[name]
 
@@ -16,7 +17,7 @@ const realTimeout = globalThis.setTimeout
 globalThis.setTimeout = ((work: () => void, ms: number = 0, ...rest: []) =>
   realTimeout(work, [300, 1000, 3000].includes(ms) ? ms / 100 : ms, ...rest)) as typeof setTimeout
 
-/** A server on this machine; its address, and how often it was asked. */
+/** A server on this machine; its address, how often it was asked, and over how many connections. */
 async function serve(t: Test, listener: (count: number) => RequestListener) {
   let asked = 0
   const server = createServer((request, response) => {
@@ -28,9 +29,12 @@ async function serve(t: Test, listener: (count: number) => RequestListener) {
     server.closeAllConnections()
     server.close()
   })
+  let connections = 0
+  server.on('connection', () => (connections += 1))
   return {
     url: `http://127.0.0.1:${String((server.address() as AddressInfo).port)}/file`,
     asked: () => asked,
+    connections: () => connections,
   }
 }
 
@@ -40,6 +44,13 @@ t.test('a file is fetched whole', async (t) => {
   const answer = await fetchSmall(url)
   t.ok(answer.found && answer.content.equals(content))
   t.equal(asked(), 1)
+})
+
+t.test('many files are fetched over few connections', async (t) => {
+  const { url, asked, connections } = await serve(t, () => (_, response) => response.end('content'))
+  await inParallel([...Array(40).keys()], 4, () => fetchSmall(url))
+  t.equal(asked(), 40)
+  t.ok(connections() <= 10, `${String(connections())} connections`)
 })
 
 t.test('a connection that is cut, before or within the answer, is tried again', async (t) => {
