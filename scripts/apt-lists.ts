@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 
 import type { IndexedSuite } from './apt-index.ts'
+import { findEntry, makeEntry } from './cache.ts'
+import { fingerprint } from './digest.ts'
 import { fetchFile } from './fetch-file.ts'
-import { unpackedFile } from './unpacked-file.ts'
+import { unpackFile, unpackedFile } from './unpacked-file.ts'
 
 /** A list of packages that a signed index names by its digest. */
 export interface PackageList {
@@ -91,6 +93,28 @@ export async function readPackageList(
 ): Promise<string[]> {
   const text = (await unpackedFile(file, path, cacheDir)).toString('utf8')
   return text.split(/\n\n+/).filter((paragraph) => paragraph.trim() !== '')
+}
+
+/** Name of the file in its entry of the cache. */
+const CONTENT = 'list'
+
+type UnpackedList = Pick<PackageList, 'file' | 'path' | 'sha256'>
+
+/** Have a list unpacked in the cache, for the next one who adds a package too. Returns its path. */
+export async function unpackedList(
+  { file, path, sha256: digest }: UnpackedList,
+  cacheDir: string,
+): Promise<string> {
+  const key = fingerprint({ unpacked: digest })
+  const entry =
+    findEntry(cacheDir, 'mirror', key) ??
+    (await makeEntry(cacheDir, 'mirror', key, (folder) => unpackFile(file, path, join(folder, CONTENT))))
+  return join(entry, CONTENT)
+}
+
+/** The whole of a list, one character per byte: quick to cut, and written as `latin1` it is what it was. */
+export async function readListText(list: UnpackedList, cacheDir: string): Promise<string> {
+  return readFileSync(await unpackedList(list, cacheDir), 'latin1')
 }
 
 /** A field of a paragraph, on one line; empty where there is none. */

@@ -26,63 +26,39 @@ export type Download =
  */
 export async function fetchSmall(url: string): Promise<Download> {
   const { request } = await import('undici')
-  const { dispatcher, close } = await openAgent()
-  try {
-    for (let attempt = 0; ; attempt += 1) {
-      const wait = RETRY_WAITS_MS[attempt]
-      try {
-        const answer = await request(url, { dispatcher })
-        const content = Buffer.from(await answer.body.arrayBuffer())
-        if (answer.statusCode === 200) return { found: true, content }
-        if (ABSENT.has(answer.statusCode)) return { found: false, status: answer.statusCode }
-        if (wait === undefined) throw new Error(`the server answers with status ${String(answer.statusCode)}`)
-      } catch (error) {
-        if (wait === undefined) throw unreachable(url, error)
-      }
-      await new Promise((resolve) => setTimeout(resolve, wait))
+  const dispatcher = await sharedAgent()
+  for (let attempt = 0; ; attempt += 1) {
+    const wait = RETRY_WAITS_MS[attempt]
+    try {
+      const answer = await request(url, { dispatcher })
+      const content = Buffer.from(await answer.body.arrayBuffer())
+      if (answer.statusCode === 200) return { found: true, content }
+      if (ABSENT.has(answer.statusCode)) return { found: false, status: answer.statusCode }
+      if (wait === undefined) throw new Error(`the server answers with status ${String(answer.statusCode)}`)
+    } catch (error) {
+      if (wait === undefined) throw unreachable(url, error)
     }
-  } finally {
-    await close()
+    await new Promise((resolve) => setTimeout(resolve, wait))
   }
 }
 
-interface OpenAgent {
-  readonly dispatcher: Dispatcher
-  readonly close: () => Promise<void>
-}
-
-/** The agent of all requests that are under way, with their number. */
-let shared: { readonly agent: Promise<OpenAgent>; users: number } | undefined
+let agent: Promise<Dispatcher> | undefined
 
 /**
  * What requests go through: proxies of the environment, redirections, an end to silence.
  *
- * Requests at one time share it, and so its connections: a name server that is asked anew for each of a
- * hundred files may leave some questions without an answer, and each of those costs five seconds.
+ * All of a process share it, and so its connections: a name server that is asked anew for each of a hundred
+ * files may leave some questions without an answer, and each of those costs five seconds. Connections that
+ * nobody uses do not keep the process from ending.
  */
-export async function openAgent(): Promise<OpenAgent> {
-  shared ??= { agent: newAgent(), users: 0 }
-  const mine = shared
-  mine.users += 1
-  const { dispatcher, close } = await mine.agent
-  return {
-    dispatcher,
-    close: async () => {
-      mine.users -= 1
-      if (mine.users > 0) return
-      if (shared === mine) shared = undefined
-      await close()
-    },
-  }
-}
-
-async function newAgent(): Promise<OpenAgent> {
-  const { EnvHttpProxyAgent, interceptors } = await import('undici')
-  const agent = new EnvHttpProxyAgent({ headersTimeout: SILENCE_MS, bodyTimeout: SILENCE_MS })
-  return {
-    dispatcher: agent.compose(interceptors.redirect({ maxRedirections: 5 })),
-    close: () => agent.close(),
-  }
+export function sharedAgent(): Promise<Dispatcher> {
+  agent ??= (async () => {
+    const { EnvHttpProxyAgent, interceptors } = await import('undici')
+    return new EnvHttpProxyAgent({ headersTimeout: SILENCE_MS, bodyTimeout: SILENCE_MS }).compose(
+      interceptors.redirect({ maxRedirections: 5 }),
+    )
+  })()
+  return agent
 }
 
 /** The error for a server that cannot be reached or keeps failing. */

@@ -4,7 +4,7 @@ import { basename, dirname } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 
 import { sha256File } from './digest.ts'
-import { RETRY_WAITS_MS, openAgent, unreachable } from './download.ts'
+import { RETRY_WAITS_MS, sharedAgent, unreachable } from './download.ts'
 import { BuildError, errnoOf } from './errors.ts'
 
 export interface FileRequest {
@@ -55,34 +55,30 @@ export async function fetchFile(request: FileRequest): Promise<void> {
 }
 
 async function fetchRest(url: string, partial: string): Promise<void> {
-  const { dispatcher, close } = await openAgent()
   const { request } = await import('undici')
-  try {
-    for (let attempt = 0; ; attempt += 1) {
-      const wait = RETRY_WAITS_MS[attempt]
-      const have = existsSync(partial) ? statSync(partial).size : 0
-      try {
-        const headers = have === 0 ? {} : { range: `bytes=${String(have)}-` }
-        const answer = await request(url, { dispatcher, headers })
-        const status = answer.statusCode
-        if (status === 200 || status === 206) {
-          // A server that does not know ranges sends all of it again.
-          await pipeline(answer.body, createWriteStream(partial, { flags: status === 206 ? 'a' : 'w' }))
-          return
-        }
-        await answer.body.dump()
-        // Nothing is left to send: the file was whole already.
-        if (status === 416 && have > 0) return
-        if (status >= 400 && status < 500) throw absent(url, status)
-        throw new Error(`the server answers with status ${String(status)}`)
-      } catch (error) {
-        if (error instanceof BuildError || errnoOf(error) === 'ENOSPC') throw error
-        if (wait === undefined) throw unreachable(url, error)
+  const dispatcher = await sharedAgent()
+  for (let attempt = 0; ; attempt += 1) {
+    const wait = RETRY_WAITS_MS[attempt]
+    const have = existsSync(partial) ? statSync(partial).size : 0
+    try {
+      const headers = have === 0 ? {} : { range: `bytes=${String(have)}-` }
+      const answer = await request(url, { dispatcher, headers })
+      const status = answer.statusCode
+      if (status === 200 || status === 206) {
+        // A server that does not know ranges sends all of it again.
+        await pipeline(answer.body, createWriteStream(partial, { flags: status === 206 ? 'a' : 'w' }))
+        return
       }
-      await new Promise((resolve) => setTimeout(resolve, wait))
+      await answer.body.dump()
+      // Nothing is left to send: the file was whole already.
+      if (status === 416 && have > 0) return
+      if (status >= 400 && status < 500) throw absent(url, status)
+      throw new Error(`the server answers with status ${String(status)}`)
+    } catch (error) {
+      if (error instanceof BuildError || errnoOf(error) === 'ENOSPC') throw error
+      if (wait === undefined) throw unreachable(url, error)
     }
-  } finally {
-    await close()
+    await new Promise((resolve) => setTimeout(resolve, wait))
   }
 }
 

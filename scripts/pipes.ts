@@ -38,6 +38,45 @@ export function startCollector(argv: Argv): Filter<Buffer[]> {
   return { stdin, done: ended.then(() => chunks) }
 }
 
+/** A tool that does one thing after another. */
+export interface Worker {
+  /** Give it words, and wait until it has done what they ask for. Fails as `run` does. */
+  readonly ask: (...words: readonly string[]) => Promise<void>
+  /** Let it end; nothing may be asked any more. */
+  readonly end: () => void
+}
+
+/**
+ * Start a tool that reads words, each ended by a zero byte, and writes a line for each request it has done.
+ *
+ * To start a process for each would cost more than most of them do: ours is large by the time, and a fork
+ * of it takes seven milliseconds.
+ */
+export function startWorker(argv: Argv): Worker {
+  const { child, stdin, ended } = start(argv, ['pipe', 'pipe', 'pipe'])
+  const waiting: (() => void)[] = []
+  child.stdout?.setEncoding('utf8').on('data', (chunk: string) => {
+    for (const done of waiting.splice(0, chunk.split('\n').length - 1)) done()
+  })
+  const failure = ended.then((): never => {
+    throw commandError(argv, new Error('it ended too early'), [])
+  })
+  // Whoever asks is told.
+  failure.catch(() => undefined)
+  return {
+    ask: (...words) => {
+      const done = new Promise<void>((resolve) => {
+        waiting.push(resolve)
+      })
+      stdin.write(words.map((word) => `${word}\0`).join(''))
+      return Promise.race([done, failure])
+    },
+    end: () => {
+      stdin.end()
+    },
+  }
+}
+
 function start(
   argv: Argv,
   stdio: StdioOptions,

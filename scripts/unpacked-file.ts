@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { mkdirSync, readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
 
@@ -18,17 +18,31 @@ let unpacked = 0
  * @param cacheDir has it unpacked for the moment, where the next build finds what a killed one left
  */
 export async function unpackedFile(file: string, name: string, cacheDir: string): Promise<Buffer> {
-  if (name.endsWith('.gz')) return gunzipSync(readFileSync(file))
-  const tool = TOOLS[/\.\w+$/.exec(name)?.[0] ?? '']
-  if (tool === undefined) return readFileSync(file)
+  if (toolFor(name) === undefined) return plainContent(file, name)
   const folder = join(cacheDir, 'index')
   mkdirSync(folder, { recursive: true })
   // Two suites may have the same list, and be read at once.
   const plain = temporaryFor(join(folder, `unpacked-${String((unpacked += 1))}`))
   try {
-    await run([tool, '--decompress', '--stdout', file], { stdoutFile: plain })
+    await unpackFile(file, name, plain)
     return readFileSync(plain)
   } finally {
     discard(plain)
   }
+}
+
+/** Unpack a list as unpackedFile does, into a file. */
+export async function unpackFile(file: string, name: string, target: string): Promise<void> {
+  const tool = toolFor(name)
+  if (tool === undefined) writeFileSync(target, plainContent(file, name))
+  else await run([tool, '--decompress', '--stdout', file], { stdoutFile: target })
+}
+
+function toolFor(name: string): string | undefined {
+  return TOOLS[/\.\w+$/.exec(name)?.[0] ?? '']
+}
+
+function plainContent(file: string, name: string): Buffer {
+  const content = readFileSync(file)
+  return name.endsWith('.gz') ? gunzipSync(content) : content
 }

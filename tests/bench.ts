@@ -17,6 +17,7 @@ import {
   mkosi,
   mkosiAgain,
   mmdebstrap,
+  setAside,
   timed,
   versionOf,
 } from './bench/plain.ts'
@@ -55,7 +56,7 @@ function ours(command: string, settings: Readonly<Record<string, string>> = {}):
 
 /** Without rootfs, artifacts and cache. */
 function cold(target: string): number {
-  rmSync(WORKDIR, { recursive: true, force: true })
+  setAside(WORKDIR)
   return ours(`make ${target}`)
 }
 

@@ -4,38 +4,13 @@ import { readFileSync } from 'node:fs'
 import { indexTextFile } from '../../scripts/apt-index.ts'
 import { fetchPackageLists, fieldOf, readPackageList } from '../../scripts/apt-lists.ts'
 import { BuildError } from '../../scripts/errors.ts'
-import type { ErrorCode } from '../../scripts/errors.ts'
 import { hostArch } from '../../scripts/settings.ts'
 import type { AptPlan } from './apt.ts'
 import { nearNames } from './near-names.ts'
 import { cannotRun } from './workplace.ts'
 
-/** What a failure is called, by what apt and dpkg said. The first that fits is the cause of the rest. */
-const FAILURES: readonly {
-  readonly said: RegExp
-  readonly code: ErrorCode
-  readonly message: string
-  readonly hint: string
-}[] = [
-  {
-    said: /Hash Sum mismatch|GPG error|is not signed|InRelease.*invalid|File has unexpected size/,
-    code: 'E_SIGNATURE',
-    message: 'the mirror served a package or index that is not the signed one',
-    hint: 'try again later or use another mirror with REPO_URL',
-  },
-  {
-    said: /held broken packages|unmet dependencies/,
-    code: 'E_INPUT',
-    message: 'the packages do not fit together',
-    hint: 'check EXTRA_PKGS, OS_VERSION and REPO_COMPONENTS',
-  },
-  {
-    said: /Unable to fetch|Failed to fetch|Could not connect|Connection failed/,
-    code: 'E_NETWORK',
-    message: 'packages cannot be downloaded',
-    hint: 'check the network, REPO_URL and http_proxy, then run the same command again',
-  },
-]
+/** How apt says that packages exclude each other. All else that it meets, files and lists, was checked before. */
+const CONFLICT = /held broken packages|unmet dependencies/
 
 /** Lines of the log that tell a cause, not its consequences. */
 const TELLING =
@@ -62,16 +37,26 @@ export async function explainApt(error: unknown, plan: AptPlan, logFile: string)
       cause: error,
     })
   }
+  const [, version, name] = /Version '([^']*)' for '([^']+)' was not found/.exec(log) ?? []
+  if (name !== undefined) {
+    return new BuildError('E_INPUT', `no version ${String(version)} of ${name} in ${plan.suite}`, {
+      hint: `check EXTRA_PKGS; without =${String(version)} the newest one is taken`,
+      cause: error,
+    })
+  }
   if (plan.arch !== hostArch() && /Exec format error|arch-test|can neither be executed/.test(log)) {
     return cannotRun(plan.arch, because, error)
   }
-  const failure = FAILURES.find(({ said }) => said.test(log))
-  if (failure === undefined) return error
-  return new BuildError(failure.code, failure.message, { because, hint: failure.hint, cause: error })
+  if (!CONFLICT.test(log)) return error
+  return new BuildError('E_INPUT', 'the packages do not fit together', {
+    because,
+    hint: 'check EXTRA_PKGS, OS_VERSION and REPO_COMPONENTS',
+    cause: error,
+  })
 }
 
 /** Names of all packages in the archive; none where its lists cannot be had, for a hint is all they are for. */
-async function knownNames({ index, cacheDir, ...of }: AptPlan): Promise<string[]> {
+async function knownNames({ index, request: { cacheDir }, ...of }: AptPlan): Promise<string[]> {
   if (of.locked !== undefined) return of.locked.packages.map(({ name }) => name)
   try {
     const names = index.suites.map(async (suite) => {

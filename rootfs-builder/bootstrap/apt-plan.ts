@@ -10,7 +10,7 @@ import { mirrorOf, suitesOf } from '../distro.ts'
 import { dpkgPackages } from '../packages.ts'
 import { aptEpochSeconds, aptInputs, bootstrapApt, sourceLines } from './apt.ts'
 import type { AptPlan } from './apt.ts'
-import { resolveApt } from './apt-resolve.ts'
+import { choosePackages, listsOf, resolveApt } from './apt-resolve.ts'
 import { checkIndexNames, checkInstalled } from './locked-guest.ts'
 import type { BaseIdentity, BasePlan, LowerPlan, PlanRequest } from './plan.ts'
 
@@ -34,18 +34,21 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
       indexRequest.suites.map(({ suite }) => suite),
     )
   const index = locked === undefined ? await resolveIndex(indexRequest) : lockedIndexes(locked.guest)
+  let lists: ReturnType<AptPlan['lists']> | undefined
+  let chosen: ReturnType<AptPlan['choose']> | undefined
   const plan: AptPlan = {
+    lists: () => (lists ??= listsOf(plan)),
+    choose: (options) => (chosen ??= choosePackages(plan, options)),
     arch,
     debianArch: distro.arches[arch] ?? arch,
     suite: release.name,
     components: settings.REPO_COMPONENTS,
     packages,
     extra,
-    keyring,
     keepDocs: settings.KEEP_DOCS,
     mergedUsr: release.choosesMergedUsr === true,
     index,
-    cacheDir,
+    request: indexRequest,
     ...(locked === undefined ? {} : { locked: { packages: locked.guest.packages, places: locked.places } }),
   }
   const used = new Set(index.suites.map(({ suite }) => suite))
@@ -65,8 +68,12 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
     ...identity(below),
     store: (tarFile, options) => bootstrapApt(below, undefined, tarFile, options),
   }
+  // What the mirror said this moment may be new, and then all is made anew; unless another machine has it.
+  const isNews =
+    locked === undefined && index.checkedAtMs === indexRequest.nowMs && settings.REMOTE_CACHE === ''
   return {
     ...identity(plan),
+    ...(isNews ? { prepare: () => void plan.lists().catch(() => undefined) } : {}),
     checkedAtMs: index.checkedAtMs,
     packages: [...packages, ...extra],
     indexes: index.suites.map((suite) => ({ ...suite })),
@@ -80,7 +87,7 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
     },
     installed: dpkgPackages,
     ...(locked === undefined
-      ? { resolve: (options) => resolveApt(plan, indexRequest, options) }
+      ? { resolve: (options) => resolveApt(plan, options) }
       : { locked: locked.guest.packages }),
   }
 }

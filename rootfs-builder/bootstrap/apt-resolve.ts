@@ -1,28 +1,52 @@
 // SPDX-License-Identifier: Apache-2.0
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
-import type { IndexRequest, IndexedSuite } from '../../scripts/apt-index.ts'
-import { fieldOf, readPackageList } from '../../scripts/apt-lists.ts'
+import type { IndexedSuite } from '../../scripts/apt-index.ts'
+import { fieldOf, readListText, unpackedList } from '../../scripts/apt-lists.ts'
+import { sha256 } from '../../scripts/digest.ts'
 import { haveLists, lockedAptIndex } from '../../scripts/package-lock/apt-locked-index.ts'
 import type { SuiteLists } from '../../scripts/package-lock/apt-locked-index.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import type { LockedPackage } from '../../scripts/package-lock/package-lock.ts'
 import { requireTools, run } from '../../scripts/run.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
+import { reachableParagraphs } from './apt-closure.ts'
 import { explainApt } from './apt-explain.ts'
 import type { AptPlan } from './apt.ts'
 import { NO_USRMERGE, PREFERENCES } from './merged-usr.ts'
 import type { Resolution } from './plan.ts'
 
-/** A package as the lists of an archive have it. */
+/** A package as the lists of an archive have it, its paragraph with one character per byte. */
 interface Listed {
   readonly paragraph: string
   readonly index: IndexedSuite
 }
 
+/** A package that apt chose; `extra`: one that comes with EXTRA_PKGS, over the distro's own set. */
+export interface ChosenPackage extends Listed {
+  readonly layer?: 'extra'
+}
+
 /** Packages that one run of apt would install, as `name version arch`, in its order. */
 type Chosen = readonly string[]
+
+/**
+ * All packages that mmdebstrap would install by a plan, with the signed indexes that name them, for a lock.
+ *
+ * @throws BuildError as choosePackages
+ */
+export async function resolveApt(plan: AptPlan, options: { readonly logFile: string }): Promise<Resolution> {
+  const packages = await choosePackages(plan, options)
+  const lists = await plan.lists()
+  return {
+    indexes: await Promise.all(lists.map((suite) => lockedAptIndex(suite, plan.request.cacheDir))),
+    packages: packages.map((item) => ({
+      ...lockedPackage(item),
+      ...(item.layer === undefined ? {} : { layer: item.layer }),
+    })),
+  }
+}
 
 /**
  * All packages that mmdebstrap would install by a plan, without installing any.
@@ -32,20 +56,19 @@ type Chosen = readonly string[]
  *
  * @throws BuildError as fetchFile; E_INPUT when a package is not there
  */
-export async function resolveApt(
+export async function choosePackages(
   plan: AptPlan,
-  request: IndexRequest,
   options: { readonly logFile: string },
-): Promise<Resolution> {
+): Promise<readonly ChosenPackage[]> {
   requireTools(['apt-get', 'xz', 'dpkg'])
-  const folder = temporaryFor(join(request.cacheDir, 'apt-resolve'))
+  const folder = temporaryFor(join(plan.request.cacheDir, 'apt-resolve'))
   try {
-    const lists = await Promise.all(plan.index.suites.map((suite) => haveLists(suite, request, plan)))
-    const listed = await listedPackages(lists, request.cacheDir)
-    await privateApt(plan, lists, folder, options.logFile)
+    const suites = await reachableSuites(plan, await plan.lists())
+    const listed = listedPackages(suites)
+    await privateApt(plan, suites, folder, options.logFile)
     const status = new Map<string, Listed>()
     const choose = async (words: readonly string[]): Promise<Chosen> => {
-      writeFileSync(join(folder, 'status'), statusText(status))
+      writeFileSync(join(folder, 'status'), statusText(status), 'latin1')
       const chosen = await simulate(words, { plan, folder, logFile: options.logFile })
       for (const key of chosen) {
         const found = listed.get(key)
@@ -58,16 +81,41 @@ export async function resolveApt(
     await choose([...plan.packages, ofSuite(plan, '?and(?priority(required),?not(?essential))')])
     const own = new Set(status.keys())
     if (plan.extra.length > 0) await choose(plan.extra)
-    return {
-      indexes: await Promise.all(lists.map((suite) => lockedAptIndex(suite, request.cacheDir))),
-      packages: [...status].map(([key, item]) => ({
-        ...lockedPackage(item),
-        ...(own.has(key) ? {} : { layer: 'extra' as const }),
-      })),
-    }
+    return [...status].map(([key, item]) => ({ ...item, ...(own.has(key) ? {} : { layer: 'extra' }) }))
   } finally {
     discard(folder)
   }
+}
+
+/** Have the lists of all suites, unpacked in the cache. */
+export async function listsOf(plan: AptPlan): Promise<readonly SuiteLists[]> {
+  const { cacheDir } = plan.request
+  const suites = await Promise.all(plan.index.suites.map((suite) => haveLists(suite, plan.request, plan)))
+  await Promise.all(suites.flatMap(({ lists }) => lists.map((list) => unpackedList(list, cacheDir))))
+  return suites
+}
+
+/** A suite with those paragraphs of its lists that apt could have a use for. */
+interface ReachableSuite {
+  readonly suite: IndexedSuite
+  /** Signed text of its index. */
+  readonly text: string
+  readonly lists: readonly { readonly path: string; readonly paragraphs: readonly string[] }[]
+}
+
+async function reachableSuites(
+  { request, packages, extra }: AptPlan,
+  suites: readonly SuiteLists[],
+): Promise<readonly ReachableSuite[]> {
+  const texts = await Promise.all(
+    suites.flatMap(({ lists }) => lists.map((list) => readListText(list, request.cacheDir))),
+  )
+  const found = reachableParagraphs(texts, [...packages, ...extra])
+  return suites.map(({ suite, text, lists }) => ({
+    suite,
+    text,
+    lists: lists.map(({ path }) => ({ path, paragraphs: found.shift() ?? [] })),
+  }))
 }
 
 /** The patterns by which mmdebstrap asks for packages of the suite. Source: mmdebstrap 1.3.5, run_download and run_install */
@@ -76,17 +124,12 @@ function ofSuite({ suite, debianArch }: AptPlan, what: string): string {
 }
 
 /** Every package by its key; of the same one in several suites the first, as apt takes it. */
-async function listedPackages(
-  suites: readonly SuiteLists[],
-  cacheDir: string,
-): Promise<ReadonlyMap<string, Listed>> {
+function listedPackages(suites: readonly ReachableSuite[]): ReadonlyMap<string, Listed> {
   const listed = new Map<string, Listed>()
   for (const { suite, lists } of suites) {
-    for (const list of lists) {
-      for (const paragraph of await readPackageList(list, cacheDir)) {
-        const key = ['Package', 'Version', 'Architecture'].map((name) => fieldOf(paragraph, name)).join(' ')
-        if (!listed.has(key)) listed.set(key, { paragraph, index: suite })
-      }
+    for (const paragraph of lists.flatMap(({ paragraphs }) => paragraphs)) {
+      const key = ['Package', 'Version', 'Architecture'].map((name) => fieldOf(paragraph, name)).join(' ')
+      if (!listed.has(key)) listed.set(key, { paragraph, index: suite })
     }
   }
   return listed
@@ -102,23 +145,27 @@ function inFolder(folder: string): { readonly cwd: string; readonly env: { reado
 /** Configure an apt that knows nothing of this host, and have it read its lists. */
 async function privateApt(
   plan: AptPlan,
-  suites: readonly SuiteLists[],
+  suites: readonly ReachableSuite[],
   folder: string,
   logFile: string,
 ): Promise<void> {
-  for (const place of ['etc/preferences.d', 'lists/partial', 'cache/archives/partial']) {
+  for (const place of ['etc/preferences.d', 'etc/apt.conf.d', 'lists/partial', 'cache/archives/partial']) {
     mkdirSync(join(folder, place), { recursive: true })
   }
   const sources = suites.map(({ suite, text, lists }, number) => {
     const archive = join(folder, 'archive', String(number))
     const dist = join(archive, 'dists', suite.suite)
-    for (const { path, file } of lists) {
-      mkdirSync(dirname(join(dist, path)), { recursive: true })
-      copyFileSync(file, join(dist, path))
-    }
+    const rows = lists.map(({ path, paragraphs }) => {
+      const plain = path.replace(/\.\w+$/, '')
+      const content = Buffer.from(paragraphs.map((paragraph) => `${paragraph}\n\n`).join(''), 'latin1')
+      mkdirSync(dirname(join(dist, plain)), { recursive: true })
+      writeFileSync(join(dist, plain), content)
+      return ` ${sha256(content)} ${String(content.length)} ${plain}\n`
+    })
     mkdirSync(dist, { recursive: true })
-    // Its signature was checked, and the digests of the lists with it.
-    writeFileSync(join(dist, 'Release'), text)
+    // The signature of the whole was checked, and the digests of the lists with it.
+    const head = text.replace(/^(MD5Sum|SHA\d+):[^]*/m, '')
+    writeFileSync(join(dist, 'Release'), `${head}SHA256:\n${rows.join('')}`)
     return `deb [trusted=yes] copy:${encodeURI(archive)} ${suite.suite} ${plan.components.join(' ')}\n`
   })
   writeFileSync(join(folder, 'etc/sources.list'), sources.join(''))
@@ -178,15 +225,18 @@ async function simulate(
   )
 }
 
+/** What a list says of a package's file, not of the package. */
+export const OF_FILE = /^(Filename|Size|MD5sum|SHA1|SHA256|SHA512|Description-md5):.*\n?/gm
+
 /** Packages as dpkg tells of installed ones. */
 function statusText(status: ReadonlyMap<string, Listed>): string {
-  const ofFile = /^(Filename|Size|MD5sum|SHA1|SHA256|SHA512|Description-md5):.*\n?/gm
   return [...status.values()]
-    .map(({ paragraph }) => `${paragraph.replace(ofFile, '').trim()}\nStatus: install ok installed\n`)
+    .map(({ paragraph }) => `${paragraph.replace(OF_FILE, '').trim()}\nStatus: install ok installed\n`)
     .join('\n')
 }
 
-function lockedPackage({ paragraph, index }: Listed): LockedPackage {
+/** A package as a lock names it. */
+export function lockedPackage({ paragraph, index }: Listed): LockedPackage {
   const field = (name: string): string => fieldOf(paragraph, name)
   return {
     name: field('Package'),

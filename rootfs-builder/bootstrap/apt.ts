@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 
 import { BuildError } from '../../scripts/errors.ts'
 import { PRIVATE_NAMESPACE } from '../../scripts/namespace.ts'
 import { quote, requireTools, run } from '../../scripts/run.ts'
 import type { ArchName } from '../../scripts/arch.ts'
 import { discard, temporaryFor } from '../../scripts/temporary.ts'
-import type { AptIndex, Suite } from '../../scripts/apt-index.ts'
+import type { AptIndex, IndexRequest, Suite } from '../../scripts/apt-index.ts'
+import type { SuiteLists } from '../../scripts/package-lock/apt-locked-index.ts'
 import type { LockPlaces } from '../../scripts/package-lock/locked-file.ts'
 import type { LockedPackage } from '../../scripts/package-lock/package-lock.ts'
 import { TREE_TAR, UNPACK_FLAGS } from '../base-tree.ts'
+import { REPOSITORY, haveChosen, haveLocked, makeArchive, repositoryLine } from './apt-archive.ts'
 import { explainApt } from './apt-explain.ts'
-import { REPOSITORY, makeRepository, repositoryLine } from './apt-locked.ts'
+import type { ChosenPackage } from './apt-resolve.ts'
 import { packagesDigest, unfit } from './locked-guest.ts'
-import { mergedUsrHooks } from './merged-usr.ts'
+import { mergedUsrHook } from './merged-usr.ts'
 import type { BootstrapOptions } from './plan.ts'
 import { keepAndUnpack } from './tree-tar.ts'
 import { foreignTools, mountWorkplace, workplaceOutside } from './workplace.ts'
@@ -30,12 +31,16 @@ export interface AptPlan {
   readonly packages: readonly string[]
   /** Packages added to it, in a second layer over the tree of the first. */
   readonly extra: readonly string[]
-  readonly keyring: string
   readonly keepDocs: boolean
   /** The links of a merged /usr are made before anything is installed. */
   readonly mergedUsr: boolean
   readonly index: AptIndex
-  readonly cacheDir: string
+  /** How the index was asked for. */
+  readonly request: IndexRequest
+  /** The lists of packages; they are had once. */
+  readonly lists: () => Promise<readonly SuiteLists[]>
+  /** All packages that apt takes, those of the layer over this one too; it is asked once. */
+  readonly choose: (options: { readonly logFile: string }) => Promise<readonly ChosenPackage[]>
   /** The packages of a lock, which then are all there is: no mirror is asked. */
   readonly locked?: { readonly packages: readonly LockedPackage[]; readonly places: LockPlaces }
 }
@@ -91,15 +96,12 @@ export function sourceLines(suites: readonly Suite[], components: readonly strin
   return suites.map(({ suite, url }) => ['deb', url, suite, ...components].join(' '))
 }
 
-/** The signed indexes as apt keeps them, beside the tree that was made from them. */
-const LISTS_TAR = 'lists.tar'
-
 /**
  * Install the plan's packages into a new tree and store it as a tar, unpacking a copy on the way.
  *
- * The tree is made by mmdebstrap as root of namespaces of its own, in memory where there is enough,
- * because dpkg syncs every file. The tar's clock is that of the signed index, so the same index gives
- * the same bytes.
+ * They are chosen and fetched first, or are those of the lock, and put into a private archive, from which
+ * mmdebstrap makes the tree: as root of namespaces of its own, in memory where there is enough, because
+ * dpkg syncs every file. The tar's clock is that of the signed index, so the same index gives the same bytes.
  *
  * @param targetDir empty folder that gets the tree; undefined when nobody needs it yet
  * @param tarFile gets the same tree for later builds
@@ -116,7 +118,7 @@ export async function bootstrapApt(
     'unshare',
     'tar',
     'apt-get',
-    'gpgv',
+    'dpkg-deb',
     'bash',
     ...foreignTools(plan.arch),
   ])
@@ -124,30 +126,24 @@ export async function bootstrapApt(
   const repository = temporaryFor(`${tarFile}.repository`)
   await mkdir(scratch)
   await mkdir(repository)
-  const used = [targetDir, tarFile, plan.keyring, options.lowerDir].filter((path) => path !== undefined)
+  const used = [targetDir, tarFile, options.lowerDir].filter((path) => path !== undefined)
   const workplace = workplaceOutside(used)
   try {
-    if (plan.locked !== undefined) {
-      const { suite, debianArch, components } = plan
-      const of = { folder: repository, suite, debianArch, component: components[0] ?? 'main' }
-      const epochSeconds = aptEpochSeconds(plan)
-      await makeRepository(plan.locked.packages, { ...of, epochSeconds }, plan.locked.places)
-    }
+    await fillArchive(plan, repository, options)
     await run(
       [
         ...PRIVATE_NAMESPACE,
         ['bash', '-euo', 'pipefail', '-c'],
         [
           mountWorkplace('"$3"', '"$4"'),
-          'install -m 0644 "$5" "$3/keyring.gpg"',
-          `mkdir "$3/${REPOSITORY}"; mount --bind "$6" "$3/${REPOSITORY}"`,
-          targetDir === undefined ? '"${@:7}" > "$2"' : `"\${@:7}" | ${keepAndUnpack('"$2"', '"$1"')}`,
+          `mkdir "$3/${REPOSITORY}"; mount --bind "$5" "$3/${REPOSITORY}"`,
+          targetDir === undefined ? '"${@:6}" > "$2"' : `"\${@:6}" | ${keepAndUnpack('"$2"', '"$1"')}`,
         ].join('\n'),
-        ['bash', targetDir ?? '', tarFile, workplace, scratch, plan.keyring, repository],
+        ['bash', targetDir ?? '', tarFile, workplace, scratch, repository],
         mmdebstrapArgv(
           plan,
           workplace,
-          options.lowerDir === undefined ? firstLayer(plan, tarFile) : nextLayer(plan, options.lowerDir),
+          options.lowerDir === undefined ? firstLayer(plan) : nextLayer(plan, options.lowerDir),
         ),
       ].flat(),
       {
@@ -168,55 +164,62 @@ export async function bootstrapApt(
   }
 }
 
+/** Put the packages into a private archive, those of the layer that is to be made. */
+async function fillArchive(
+  plan: AptPlan,
+  folder: string,
+  { logFile, lowerDir }: BootstrapOptions,
+): Promise<void> {
+  const { suite, debianArch, components, request } = plan
+  const of = { folder, suite, debianArch, component: components[0] ?? 'main' }
+  const archive = { ...of, epochSeconds: aptEpochSeconds(plan) }
+  const ofLayer = <Item extends { readonly layer?: 'extra' }>(items: readonly Item[]): Item[] =>
+    items.filter(({ layer }) => (layer === 'extra') === (lowerDir !== undefined))
+  if (plan.locked === undefined) {
+    const chosen = await plan.choose({ logFile })
+    await makeArchive(ofLayer(chosen), (item) => haveChosen(item, request), archive)
+  } else {
+    const { packages, places } = plan.locked
+    await makeArchive(ofLayer(packages), (item) => haveLocked(item, places), archive)
+  }
+}
+
 function mmdebstrapArgv(plan: AptPlan, workplace: string, layer: readonly string[]): string[] {
   return [
     ['mmdebstrap', '--mode=root', '--format=tar'],
     [`--architectures=${plan.debianArch}`],
-    [`--keyring=${join(workplace, 'keyring.gpg')}`],
-    // A mirror that cuts connections is tried again; one that is silent is given up.
-    ['--aptopt=Acquire::Retries "5"', '--aptopt=Acquire::http::Timeout "30"'],
     ['--aptopt=Acquire::Languages "none"'],
     ['--dpkgopt=force-unsafe-io'],
     layer,
+    [`--customize-hook=${writeSources(plan)}`],
     [plan.suite, '-'],
-    plan.locked === undefined
-      ? sourceLines(plan.index.suites, plan.components)
-      : repositoryLine(workplace, plan.suite, plan.components),
+    repositoryLine(workplace, plan.suite, plan.components),
   ].flat()
 }
 
-/** The distro's own set, in an empty tree; apt's lists are kept for the layers over it. */
-function firstLayer(plan: AptPlan, tarFile: string): string[] {
-  const lists = join(dirname(tarFile), LISTS_TAR)
-  const kept = ['--exclude=./partial', '--exclude=./auxfiles', '--exclude=./lock']
+/** What the guest's apt is to ask, in the place of an archive that is no more; written as mmdebstrap does. */
+function writeSources(plan: AptPlan): string {
+  const lines = sourceLines(plan.index.suites, plan.components).flatMap((line) => ['', line])
+  return `printf '%s\\n' ${quote(lines.slice(1))} > "$1/etc/apt/sources.list"`
+}
+
+/** The distro's own set, in an empty tree. */
+function firstLayer(plan: AptPlan): string[] {
   return [
     '--variant=required',
     `--include=${plan.packages.join(',')}`,
-    ...(plan.mergedUsr ? mergedUsrHooks(plan.debianArch, plan.locked === undefined) : []),
+    ...(plan.mergedUsr ? [mergedUsrHook(plan.debianArch)] : []),
     ...(plan.keepDocs ? [] : [`--extract-hook=${WITHOUT_DOCUMENTS}`]),
-    // Those of a private archive help nobody.
-    ...(plan.locked === undefined
-      ? [
-          `--customize-hook=${quote(['tar', '--create', `--file=${lists}`, ...kept])} --directory "$1/var/lib/apt/lists" .`,
-        ]
-      : []),
   ]
 }
 
-/**
- * More packages, over the tree of the layer below. apt finds the lists of that layer there, and asks the
- * mirror only whether they are still its own.
- */
+/** More packages, over the tree of the layer below. */
 function nextLayer(plan: AptPlan, lowerDir: string): string[] {
   const unpack = quote(['tar', '--extract', `--file=${join(lowerDir, TREE_TAR)}`, ...UNPACK_FLAGS])
-  const lists = join(lowerDir, LISTS_TAR)
   return [
     '--variant=custom',
-    // The mirror's name in it may be that of another build.
+    // That in it names the archive of another bootstrap.
     `--setup-hook=${unpack} --exclude=./etc/apt/sources.list --directory "$1"`,
-    ...(existsSync(lists)
-      ? [`--setup-hook=${quote(['tar', '--extract', `--file=${lists}`])} --directory "$1/var/lib/apt/lists"`]
-      : []),
     [
       '--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --yes',
       // apt of the host, dpkg of the guest, which shall not see the host's TMPDIR.

@@ -17,19 +17,10 @@ function linked(debianArch: string): string[] {
   return ['bin', 'sbin', 'lib', ...(['amd64', 'ppc64el'].includes(debianArch) ? ['lib64'] : [])]
 }
 
-/**
- * Hooks of mmdebstrap that make the links.
- *
- * @param isChoosing apt has both packages to choose from: not with a lock, which names one
- */
-export function mergedUsrHooks(debianArch: string, isChoosing: boolean): string[] {
+/** Hook of mmdebstrap that makes the links. */
+export function mergedUsrHook(debianArch: string): string {
   const folders = linked(debianArch)
   const links = folders.map((name) => `ln -s usr/${name} ${name}`)
-  const file = `etc/apt/preferences.d/${PREFERENCES}`
-  const pin = [`mkdir -p etc/apt/preferences.d`, `printf '%s' '${NO_USRMERGE}' > ${file}`]
-  const setup = ['cd "$1"', `mkdir -p ${folders.map((name) => `usr/${name}`).join(' ')}`, ...links]
-  return [
-    `--setup-hook=${[...setup, ...(isChoosing ? pin : [])].join('\n')}`,
-    ...(isChoosing ? [`--customize-hook=rm "$1/${file}"`] : []),
-  ]
+  const made = `mkdir -p ${folders.map((name) => `usr/${name}`).join(' ')}`
+  return `--setup-hook=${['set -eu', 'cd "$1"', made, ...links].join('\n')}`
 }

@@ -35,6 +35,8 @@ export interface BasePlan {
   readonly guestSources: readonly string[]
   /** The tree this one is made over, which the cache has or gets first. */
   readonly lower?: LowerPlan
+  /** Begin to have what the tree needs first, when it is likely that it must be made. */
+  readonly prepare?: () => void
   /**
    * Make the tree.
    *

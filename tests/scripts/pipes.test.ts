@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 import t from 'tap'
 
-import { startCollector, startFilter } from '../../scripts/pipes.ts'
+import { startCollector, startFilter, startWorker } from '../../scripts/pipes.ts'
 
 const FAILING = ['sh', '-c', 'cat >/dev/null; echo bad >&2; exit 1'] as const
 
@@ -39,4 +39,27 @@ t.test('a filter that fails says why', async (t) => {
     const failing = done.then(() => undefined)
     await t.rejects(failing, { code: 'E_COMMAND', because: [/command/, 'bad'] })
   }
+})
+
+const ECHOING =
+  'while IFS= read -r -d \'\' word; do [ "$word" != bad ] || { echo no >&2; exit 3; }; echo; done'
+
+t.test('a worker does one thing after another, and tells of each', async (t) => {
+  const worker = startWorker(['bash', '--norc', '-c', ECHOING])
+  const done: string[] = []
+  const ask = (word: string) => worker.ask(word).then(() => done.push(word))
+  await Promise.all([ask('one'), ask('two words\nand a line'), ask('three')])
+  await ask('four')
+  t.strictSame(done, ['one', 'two words\nand a line', 'three', 'four'])
+  worker.end()
+})
+
+t.test('a worker that fails is told to all who wait, and to those who ask later', async (t) => {
+  const worker = startWorker(['bash', '--norc', '-c', ECHOING])
+  await worker.ask('good')
+  const asked = [worker.ask('bad'), worker.ask('good')]
+  for (const one of asked) await t.rejects(one, { code: 'E_COMMAND', because: [/command/, 'no'] })
+  await t.rejects(worker.ask('good'), { code: 'E_COMMAND' })
+  const early = startWorker(['true'])
+  await t.rejects(early.ask('good'), { code: 'E_COMMAND', message: /ended too early/ })
 })

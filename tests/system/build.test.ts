@@ -584,6 +584,10 @@ t.test('a package that does not exist is named', async (t) => {
     EXTRA_PKGS: 'iptabels',
   })
   t.match(misspelt.said, /no package iptabels in bookworm[^]*near names: iptables/)
+  const old = await step('rootfs', { ...GOOD, WORKDIR: join(scratch, 'missing'), EXTRA_PKGS: 'strace=0.1' })
+  t.equal(old.status, 66, old.said)
+  t.match(old.said, 'no version 0.1 of strace in bookworm')
+  t.strictSame(readdirSync(join(scratch, 'missing/cache/base')), [], 'nothing was installed before that')
 })
 
 t.test('packages that conflict are named, and so is who asks', async (t) => {
