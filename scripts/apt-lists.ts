@@ -40,13 +40,10 @@ export async function fetchPackageLists(
       const name = path.replace(/^.*\//, '')
       const file = join(of.cacheDir, 'index', `${digest}.${name}`)
       if (!existsSync(file)) {
-        await fetchFile({
-          url: `${base}/${isByHash ? byHash(path, digest) : path}`,
-          target: file,
-          digest,
-          digestOrigin: `the signed index of ${suite.suite}`,
-          hint: 'try again with REFRESH=always, or use another mirror with REPO_URL',
-        })
+        const url = `${base}/${isByHash ? byHash(path, digest) : path}`
+        const digestOrigin = `the signed index of ${suite.suite}`
+        const hint = 'try again with REFRESH=always, or use another mirror with REPO_URL'
+        await oneAtATime(file, () => fetchFile({ url, target: file, digest, digestOrigin, hint }))
       }
       return { path, url: `${base}/${path}`, file, sizeBytes: statSync(file).size, sha256: digest }
     }),
@@ -106,10 +103,25 @@ export async function unpackedList(
   cacheDir: string,
 ): Promise<string> {
   const key = fingerprint({ unpacked: digest })
-  const entry =
-    findEntry(cacheDir, 'mirror', key) ??
-    (await makeEntry(cacheDir, 'mirror', key, (folder) => unpackFile(file, path, join(folder, CONTENT))))
-  return join(entry, CONTENT)
+  const known = findEntry(cacheDir, 'mirror', key)
+  if (known !== undefined) return join(known, CONTENT)
+  return await oneAtATime(key, async () => {
+    const unpack = (folder: string): Promise<void> => unpackFile(file, path, join(folder, CONTENT))
+    return join(await makeEntry(cacheDir, 'mirror', key, unpack), CONTENT)
+  })
+}
+
+const underway = new Map<string, Promise<unknown>>()
+
+/** Do what makes a file, unless this process does it already: two suites may have the same list, an empty one. */
+function oneAtATime<Result>(file: string, work: () => Promise<Result>): Promise<Result> {
+  const running =
+    underway.get(file) ??
+    work().finally(() => {
+      underway.delete(file)
+    })
+  underway.set(file, running)
+  return running as Promise<Result>
 }
 
 /** The whole of a list, one character per byte: quick to cut, and written as `latin1` it is what it was. */
