@@ -88,13 +88,9 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
   const logFile = join(workspace.logDir, `rootfs-${choice.distro.name}.log`)
   const warning = endOfLifeWarning(choice, new Date(startMs).toISOString().slice(0, 10))
   if (warning !== undefined) warn(warning)
-  const places = { cacheDir: workspace.cacheDir, logFile }
-  // The bundled agent is compiled while the mirror is asked; one that takes minutes waits for the answer.
-  const soon = settings.AGENT_REPO === '' ? resolveAgent(settings, choice.arch, places) : undefined
-  soon?.catch(() => undefined)
   const plan = await planBase(settings, choice, workspace.cacheDir)
   if (!isAsked) plan.prepare?.()
-  const agent = await (soon ?? resolveAgent(settings, choice.arch, places))
+  const agent = await resolveAgent(settings, choice.arch, { cacheDir: workspace.cacheDir, logFile })
   const epoch = await epochSeconds(settings, () => plan.epochSeconds)
   const version = settings.OSBUILDER_VERSION || projectVersion(PROJECT_ROOT)
   const { cacheDir } = workspace

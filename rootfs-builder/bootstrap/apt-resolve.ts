@@ -137,9 +137,9 @@ function listedPackages(suites: readonly ReachableSuite[]): ReadonlyMap<string, 
 
 const CONFIG = 'apt.conf'
 
-/** apt is told no path: its configuration cannot hold one with a quote. */
-function inFolder(folder: string): { readonly cwd: string; readonly env: { readonly APT_CONFIG: string } } {
-  return { cwd: folder, env: { APT_CONFIG: CONFIG } }
+/** apt is told no path: its configuration cannot hold one with a quote. Its own temporary files are there too. */
+function inFolder(folder: string): { readonly cwd: string; readonly env: Readonly<Record<string, string>> } {
+  return { cwd: folder, env: { APT_CONFIG: CONFIG, TMPDIR: folder } }
 }
 
 /** Configure an apt that knows nothing of this host, and have it read its lists. */
