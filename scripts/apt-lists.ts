@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, readFileSync, statSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, readFileSync, renameSync, statSync } from 'node:fs'
+import { basename, join } from 'node:path'
 
 import type { IndexedSuite } from './apt-index.ts'
 import { findEntry, makeEntry } from './cache.ts'
 import { fingerprint } from './digest.ts'
 import { fetchFile } from './fetch-file.ts'
+import { discard, temporaryFor } from './temporary.ts'
 import { unpackFile, unpackedFile } from './unpacked-file.ts'
 
 /** A list of packages that a signed index names by its digest. */
@@ -41,13 +42,33 @@ export async function fetchPackageLists(
       const file = join(of.cacheDir, 'index', `${digest}.${name}`)
       if (!existsSync(file)) {
         const url = `${base}/${isByHash ? byHash(path, digest) : path}`
-        const digestOrigin = `the signed index of ${suite.suite}`
-        const hint = 'try again with REFRESH=always, or use another mirror with REPO_URL'
-        await oneAtATime(file, () => fetchFile({ url, target: file, digest, digestOrigin, hint }))
+        await oneAtATime(file, () => fetchList({ url, file, path, digest, suite: suite.suite }))
       }
       return { path, url: `${base}/${path}`, file, sizeBytes: statSync(file).size, sha256: digest }
     }),
   )
+}
+
+interface WantedList {
+  readonly url: string
+  readonly file: string
+  readonly path: string
+  readonly digest: string
+  readonly suite: string
+}
+
+/** Fetch a list in a folder of our own: another build may want the same one at the same time. */
+async function fetchList({ url, file, path, digest, suite }: WantedList): Promise<void> {
+  const folder = temporaryFor(file)
+  const target = join(folder, basename(path))
+  const digestOrigin = `the signed index of ${suite}`
+  const hint = 'try again with REFRESH=always, or use another mirror with REPO_URL'
+  try {
+    await fetchFile({ url, target, digest, digestOrigin, hint })
+    renameSync(target, file)
+  } finally {
+    discard(folder)
+  }
 }
 
 /** Lists of a component: of the architecture, and of packages for all where those have a list of their own. */

@@ -226,7 +226,7 @@ async function simulate(
 }
 
 /** What a list says of a package's file, not of the package. */
-export const OF_FILE = /^(Filename|Size|MD5sum|SHA1|SHA256|SHA512|Description-md5):.*\n?/gm
+export const OF_FILE = /^(Filename|Size|MD5sum|SHA1|SHA256|SHA512|Description-md5):.*\n?/gim
 
 /** Packages as dpkg tells of installed ones. */
 function statusText(status: ReadonlyMap<string, Listed>): string {

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import { promisify } from 'node:util'
 
 import t from 'tap'
 
 import { fetchPackageLists, readListText } from '../../scripts/apt-lists.ts'
 import { sha256 } from '../../scripts/digest.ts'
+import { BUILD_ROOT } from '../../scripts/paths.ts'
 import { serveFiles } from '../mirrors/files.ts'
 
 for (const name of ['http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY']) delete process.env[name]
@@ -36,6 +40,25 @@ t.test('suites and components with the same list get it at once, from one downlo
   for (const one of texts) t.equal(Buffer.from(one, 'latin1').toString(), content)
   t.equal(readdirSync(join(cacheDir, 'mirror')).length, 1, 'one is kept, and nothing else is left')
   t.same(await Promise.all(lists.flat().map((one) => readListText(one, cacheDir))), texts)
+})
+
+t.test('several builds at once each get the list whole', async (t) => {
+  // Large and not to be compressed: the downloads overlap.
+  const list = randomBytes(8_000_000)
+  const text = `Suite: stable\nSHA256:\n ${sha256(list)} ${String(list.length)} main/binary-amd64/Packages\n`
+  const server = await serveFiles(t, { '/dists/stable/main/binary-amd64/Packages': list })
+  const of = { components: ['main'], debianArch: 'amd64', cacheDir: t.testdir() }
+  const lists = pathToFileURL(join(BUILD_ROOT, 'scripts/apt-lists.js')).href
+  const script = [
+    `import { fetchPackageLists, readListText } from ${JSON.stringify(lists)}`,
+    `const [list] = await fetchPackageLists(${JSON.stringify({ suite: 'stable', url: server.url })}, ${JSON.stringify(text)}, ${JSON.stringify(of)})`,
+    `process.stdout.write(String((await readListText(list, ${JSON.stringify(of.cacheDir)})).length))`,
+  ].join('\n')
+  const builds = Array.from({ length: 5 }, () =>
+    promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script]),
+  )
+  for (const { stdout } of await Promise.all(builds)) t.equal(stdout, '8000000')
+  t.strictSame(readdirSync(join(of.cacheDir, 'index')), [`${sha256(list)}.Packages`], 'nothing else is left')
 })
 
 t.test('one failure is told to all who wait for a list', async (t) => {
