@@ -19,7 +19,8 @@ export type SettingRow =
       readonly unit?: string
     })
   | (RowBase & { readonly type: 'choice'; readonly allowed: readonly string[] })
-  | (RowBase & { readonly type: 'words' })
+  /** The pattern is that of each word. */
+  | (RowBase & { readonly type: 'words'; readonly pattern?: RegExp; readonly expected?: string })
   | (RowBase & { readonly type: 'path' })
   | (RowBase & { readonly type: 'url' })
   | (RowBase & { readonly type: 'text'; readonly pattern?: RegExp; readonly expected?: string })
@@ -136,7 +137,15 @@ export const SETTINGS = {
     expected: 'an absolute path, in which {arch} may stand for the architecture of the engine',
     help: 'Node program for the builder (default: the one that runs make)',
   },
-  EXTRA_PKGS: { group: 'what', type: 'words', default: '', help: 'Packages to add to the guest' },
+  EXTRA_PKGS: {
+    group: 'what',
+    type: 'words',
+    default: '',
+    // To a package manager that is an option.
+    pattern: /^[^-]/,
+    expected: 'names of packages, none with a dash in front',
+    help: 'Packages to add to the guest',
+  },
   SECCOMP: { group: 'what', type: 'boolean', default: 'yes', help: 'Install libseccomp, which agents link' },
   DEBUG: { group: 'what', type: 'boolean', default: 'no', help: 'Show every command and its output' },
 

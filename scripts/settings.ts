@@ -99,8 +99,11 @@ function parseValue(text: string, row: SettingRow): Outcome {
     case 'choice':
       if (row.allowed.includes(text)) return { value: text }
       return { problem: `expected ${oneOf(row.allowed)}` }
-    case 'words':
-      return { value: Object.freeze(text === '' ? [] : text.split(/[\s,]+/).filter((word) => word !== '')) }
+    case 'words': {
+      const words = text.split(/[\s,]+/).filter((word) => word !== '')
+      if (words.every((word) => row.pattern?.test(word) ?? true)) return { value: Object.freeze(words) }
+      return { problem: `expected ${row.expected ?? 'words'}` }
+    }
     case 'path':
       if (text.includes('\0') || text.includes('\n')) return { problem: 'expected one path on one line' }
       return { value: text === '' ? '' : resolve(text.replace(/^~(?=\/|$)/, homedir())) }

@@ -9,7 +9,7 @@ import { fingerprint, sha256 } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import { packageHint } from '../../scripts/host-tools.ts'
 import { PROJECT_ROOT } from '../../scripts/paths.ts'
-import { findTool, run } from '../../scripts/run.ts'
+import { capture, findTool } from '../../scripts/run.ts'
 import { hostArch } from '../../scripts/settings.ts'
 import { toolVersion } from '../../scripts/tools.ts'
 
@@ -38,7 +38,7 @@ export async function bundledAgent(arch: ArchName, cacheDir: string): Promise<Bu
       // The same names for everyone: a path of this machine must not get into the program.
       const units = names.filter((name) => name.endsWith('.c'))
       // What gcc makes on the way, it removes; until then that is in the cache too.
-      await run([compiler, ...flags, '-o', file, ...units], { cwd: SOURCE_DIR, env: { TMPDIR: entry } })
+      await capture([compiler, ...flags, '-o', file, ...units], { cwd: SOURCE_DIR, env: { TMPDIR: entry } })
       chmodSync(file, 0o755)
     }))
   return { file: join(folder, 'agent'), compiler: `${compiler}: ${version}`, source: fingerprint(sources) }

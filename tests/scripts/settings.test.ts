@@ -128,6 +128,15 @@ t.test('words are separated by spaces, lines or commas, and none is empty', asyn
   t.strictSame(parseSettings({}).EXTRA_PKGS, [])
 })
 
+t.test('no word of EXTRA_PKGS is an option', async (t) => {
+  for (const value of ['--help', 'curl -oDir=/', 'curl,-y']) {
+    t.strictSame(problemsOf({ EXTRA_PKGS: value }), [
+      `EXTRA_PKGS=${value}: expected names of packages, none with a dash in front`,
+    ])
+  }
+  t.strictSame(parseSettings({ EXTRA_PKGS: 'libc6-dev curl- g++' }).EXTRA_PKGS, ['libc6-dev', 'curl-', 'g++'])
+})
+
 t.test('a URL loses its last slashes', async (t) => {
   t.equal(parseSettings({ REPO_URL: 'http://mirror/debian//' }).REPO_URL, 'http://mirror/debian')
 })
