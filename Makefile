@@ -29,7 +29,14 @@ AS_CALLER := $(if $(SUDO_UID),setpriv --reuid=$(SUDO_UID) --regid=$(SUDO_GID) --
 SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder kernel dracut proof tests -name '*.ts' 2>/dev/null)
 COMPILED := build/.compiled
 INSTALLED := node_modules/.package-lock.json
-RUN := node build
+# Node reads NODE_EXTRA_CA_CERTS whenever it starts, for 40 ms; the steps do when they use https (download.ts).
+# With NODE_OPTIONS, which may say other things about certificates, it is left to Node.
+ifeq ($(NODE_OPTIONS),)
+CERTIFICATES := $(if $(NODE_EXTRA_CA_CERTS),OSBUILDER_EXTRA_CA_CERTS="$$NODE_EXTRA_CA_CERTS" NODE_EXTRA_CA_CERTS=)
+endif
+RUN := $(CERTIFICATES) node build
+# Tests are given all of the environment: they run make, and that npm.
+TESTS := node build/tests
 
 STEPS := $(RUN)/scripts/steps.js
 ROOTFS_OF_DISTRO := $(RUN)/rootfs-builder/rootfs.js
@@ -154,22 +161,22 @@ cache-clean: $(COMPILED) ## Remove from the cache what was not used for longest,
 ##@ Tests
 .PHONY: test test-image-only test-initrd-only test-kernel test-long check lint bench
 test: lint ## Run all tests: checks, unit tests, builds and boots
-	@$(RUN)/tests/run.js unit build kernel
+	@$(TESTS)/run.js unit build kernel
 
 test-image-only: $(COMPILED) ## Build and boot the disk images only
-	@$(RUN)/tests/run.js boot-image
+	@$(TESTS)/run.js boot-image
 
 test-initrd-only: $(COMPILED) ## Build and boot the initrds only
-	@$(RUN)/tests/run.js boot-initrd
+	@$(TESTS)/run.js boot-initrd
 
 test-kernel: $(COMPILED) ## Build and boot the guest kernels only
-	@$(RUN)/tests/run.js kernel
+	@$(TESTS)/run.js kernel
 
 test-long: $(COMPILED) ## Soak tests, for running by hand
-	@$(RUN)/tests/run.js long
+	@$(TESTS)/run.js long
 
 check: lint ## Check format, lint and types, and run the unit tests
-	@$(RUN)/tests/run.js unit
+	@$(TESTS)/run.js unit
 
 lint: $(COMPILED) ## Check format, lint and types
 	@echo '  LINT    format, rules, shell'
@@ -178,7 +185,7 @@ lint: $(COMPILED) ## Check format, lint and types
 	@shellcheck .ci/run
 
 bench: $(COMPILED) ## Measure builds against plain tools, as ratios
-	@$(RUN)/tests/bench.js
+	@$(TESTS)/bench.js
 
 ##@ Other
 .PHONY: help list-distros new-distro install-scripts clean distclean

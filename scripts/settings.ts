@@ -228,6 +228,17 @@ export function processOutside(): string | undefined {
   return process.env[PROCESS_OUTSIDE]
 }
 
+/**
+ * The file of NODE_EXTRA_CA_CERTS, as the Makefile hands it on; undefined without.
+ *
+ * Node itself reads those certificates, and all of its own, whenever it starts, which takes longer than all the
+ * rest of starting. The steps need them for https alone.
+ */
+export function extraCertificates(): string | undefined {
+  const file = process.env['OSBUILDER_EXTRA_CA_CERTS'] ?? ''
+  return file === '' ? undefined : file
+}
+
 /** True when nothing may be asked of any network; asked before the settings are checked. */
 export function wantsOffline(): boolean {
   return YES.has((process.env['OFFLINE'] ?? '').toLowerCase())
