@@ -58,6 +58,21 @@ t.test('the default distro is ubuntu, from its own mirror or the one that is set
   t.end()
 })
 
+t.test('certificates of the user are for the steps and not for the start of Node', (t) => {
+  const workdir = mkdtempSync(join(tmpdir(), 'osbuilder-test-'))
+  const given = { NODE_EXTRA_CA_CERTS: '/none.pem', WORKDIR: workdir, DISTRO: 'debian' }
+  const { status, stderr } = spawnSync('make', ['rootfs'], {
+    cwd: PROJECT,
+    encoding: 'utf8',
+    env: { PATH: process.env['PATH'], HOME: '/root', ...given, REPO_URL: 'https://127.0.0.1:9' },
+  })
+  t.not(status, 0)
+  t.match(stderr, 'NODE_EXTRA_CA_CERTS "/none.pem" cannot be read')
+  t.notMatch(stderr, 'Ignoring extra certs', 'as Node says when it reads them itself')
+  rmSync(workdir, { recursive: true })
+  t.end()
+})
+
 t.test("the README's table of distros is the one of the code", (t) => {
   const table = make('list-distros', {}).stdout
   t.ok(readFileSync(join(PROJECT, 'README.md'), 'utf8').includes(table))
