@@ -28,6 +28,11 @@ AS_CALLER := $(if $(SUDO_UID),setpriv --reuid=$(SUDO_UID) --regid=$(SUDO_GID) --
 
 SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder kernel dracut proof tests -name '*.ts' 2>/dev/null)
 COMPILED := build/.compiled
+# What a rebuild starts, and what that starts as workers, is put into few files, with the packages all of them
+# load: Node takes half a millisecond to find and check each module. Packages of some builds stay outside.
+BUNDLED := scripts/steps scripts/hash-worker rootfs-builder/rootfs initrd-builder/initrd \
+  image-builder/image image-builder/verity-worker image-builder/filesystem/erofs-worker
+OUTSIDE := execa tar-stream undici yaml zx
 INSTALLED := node_modules/.package-lock.json
 # Node reads NODE_EXTRA_CA_CERTS whenever it starts, for 40 ms; the steps do when they use https (download.ts).
 # With NODE_OPTIONS, which may say other things about certificates, it is left to Node.
@@ -38,10 +43,10 @@ RUN := $(CERTIFICATES) node build
 # Tests are given all of the environment: they run make, and that npm.
 TESTS := node build/tests
 
-STEPS := $(RUN)/scripts/steps.js
-ROOTFS_OF_DISTRO := $(RUN)/rootfs-builder/rootfs.js
-IMAGE_STEP := $(RUN)/image-builder/image.js
-INITRD_STEP := $(RUN)/initrd-builder/initrd.js
+STEPS := $(RUN)/bundle/scripts/steps.js
+ROOTFS_OF_DISTRO := $(RUN)/bundle/rootfs-builder/rootfs.js
+IMAGE_STEP := $(RUN)/bundle/image-builder/image.js
+INITRD_STEP := $(RUN)/bundle/initrd-builder/initrd.js
 KERNEL_STEP := $(RUN)/kernel/kernel.js
 LOCK_STEP := $(RUN)/$(if $(filter kernel,$(TARGET)),kernel,rootfs-builder)/lock.js
 BOOT_STEP := $(RUN)/scripts/boot/boot.js
@@ -149,7 +154,7 @@ why: $(COMPILED) ## Tell per stage of TARGET what would be built, and what chang
 	rootfs:*) ;; \
 	kernel:*) echo 'ERROR TARGET=kernel: make why explains rootfs, image and initrd' >&2; exit 64 ;; \
 	*' built   '*) printf '  WHY     %-12s built    its rootfs is built\n' "$(TARGET)" ;; \
-	*) $(RUN)/$(TARGET)-builder/$(TARGET).js -w ;; \
+	*) $(RUN)/bundle/$(TARGET)-builder/$(TARGET).js -w ;; \
 	esac
 
 cache: $(COMPILED) ## Show what the cache holds: size, stage and age
@@ -223,6 +228,11 @@ $(COMPILED): $(INSTALLED) tsconfig.json $(SOURCES)
 	@echo '  TSC     steps'
 	@$(AS_CALLER) node_modules/.bin/tsc --project .
 	@# What has no source any more would count as code of every build, and be run as a test.
-	@find build -name '*.js' -type f | while read -r file; do \
+	@find build -path build/bundle -prune -o -name '*.js' -type f -print | while read -r file; do \
 	  source=$${file#build/}; [[ -e $${source%.js}.ts ]] || rm -f "$$file"; done
+	@rm -rf build/bundle
+	@$(AS_CALLER) node_modules/.bin/esbuild $(BUNDLED:%=build/%.js) --bundle --splitting --format=esm \
+	  --platform=node --target=node20 --outbase=build --outdir=build/bundle $(OUTSIDE:%=--external:%) \
+	  --banner:js='import{createRequire}from"node:module";const require=createRequire(import.meta.url);' \
+	  --log-level=warning
 	@$(AS_CALLER) touch $@

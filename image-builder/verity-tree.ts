@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
+import { BUNDLE_ROOT } from '../scripts/paths.ts'
 import type { ImageLayout } from './layout.ts'
 import { VERITY_BLOCK_BYTES, buildTree, digestsBytes } from './verity.ts'
 import type { VerityFacts } from './verity.ts'
@@ -58,7 +60,7 @@ export async function writeTree(
 }
 
 function runThread(workerData: VerityJob): Promise<void> {
-  const worker = new Worker(new URL('./verity-worker.js', import.meta.url), { workerData })
+  const worker = new Worker(join(BUNDLE_ROOT, 'image-builder/verity-worker.js'), { workerData })
   return new Promise((resolve, reject) => {
     worker.once('error', reject)
     worker.once('exit', (status) => {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
+import { BUNDLE_ROOT } from './paths.ts'
 import { FROM_FILE, FROM_ZEROS, giveSpan, newProgress, waitForHashed } from './hash-progress.ts'
 import type { HashJob } from './hash-progress.ts'
 
@@ -52,7 +54,7 @@ export function hashBehind(file: string): HashBehind {
   const progress = newProgress()
   const shared = Array.from({ length: BUFFERS }, () => new SharedArrayBuffer(ALLOCATED_BYTES))
   const job: HashJob = { file, progress: progress.buffer, buffers: shared }
-  const worker = new Worker(new URL('./hash-worker.js', import.meta.url), { workerData: job })
+  const worker = new Worker(join(BUNDLE_ROOT, 'scripts/hash-worker.js'), { workerData: job })
   const answer = new Promise<string>((resolve, reject) => {
     worker.once('message', resolve)
     worker.once('error', reject)

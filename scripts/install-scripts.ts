@@ -22,9 +22,9 @@ DESTDIR is put before INSTALL_DIR, the folder that gets the scripts.
 
 /** Commands by the names upstream's scripts have, without their ending. */
 const COMMANDS = {
-  rootfs: 'rootfs-builder/rootfs.js',
-  image_builder: 'image-builder/image.js',
-  initrd_builder: 'initrd-builder/initrd.js',
+  rootfs: 'bundle/rootfs-builder/rootfs.js',
+  image_builder: 'bundle/image-builder/image.js',
+  initrd_builder: 'bundle/initrd-builder/initrd.js',
   kernel_builder: 'kernel/kernel.js',
   boot: 'scripts/boot/boot.js',
 } as const

@@ -6,7 +6,13 @@ import { dirname, join } from 'node:path'
 export const PROJECT_ROOT = findRoot(import.meta.dirname)
 
 /** Folder of the compiled steps. */
-export const BUILD_ROOT = dirname(import.meta.dirname)
+export const BUILD_ROOT = join(PROJECT_ROOT, 'build')
+
+/**
+ * Folder of the steps, and of the workers they start, as few files: loading a step is half of a rebuild that
+ * finds nothing to do. Made by the Makefile.
+ */
+export const BUNDLE_ROOT = join(BUILD_ROOT, 'bundle')
 
 /** True for a file or folder that is there, and not for a device, as the /dev/null of LOCK_FILE. */
 export function isFileOrFolder(path: string): boolean {

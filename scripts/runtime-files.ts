@@ -14,6 +14,7 @@ const NO_DATA = /\.(ts|md|txt)$/
 export function runtimeFiles(): string[] {
   return [
     'package.json',
+    'build/bundle',
     ...ROOMS.map((room) => `build/${room}`),
     ...ROOMS.flatMap((room) => dataOf(room)),
     ...runtimePackages(),

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { closeSync, openSync, writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
 import { BuildError } from '../../scripts/errors.ts'
 import type { TreeEntry } from '../../scripts/tree.ts'
+import { BUNDLE_ROOT } from '../../scripts/paths.ts'
 import { BLOCK_BYTES, indexBytes } from './erofs-extents.ts'
 import type { Compressed, Extent } from './erofs-extents.ts'
 import type { Lz4Effort } from './lz4.ts'
@@ -134,7 +136,7 @@ async function runTasks(
   const threads = Math.min(availableParallelism(), MAX_THREADS, tasks.length)
   const workers = Array.from(
     { length: threads },
-    () => new Worker(new URL('./erofs-worker.js', import.meta.url)),
+    () => new Worker(join(BUNDLE_ROOT, 'image-builder/filesystem/erofs-worker.js')),
   )
   try {
     await new Promise<void>((resolve, reject) => {

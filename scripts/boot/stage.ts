@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 
 import { basename, join, relative } from 'node:path'
 
 import { BuildError } from '../errors.ts'
-import { BUILD_ROOT } from '../paths.ts'
+import { BUNDLE_ROOT } from '../paths.ts'
 import { run } from '../run.ts'
 import { compareBytes } from '../tree.ts'
 
@@ -56,7 +56,7 @@ export async function buildStage(request: StageRequest): Promise<void> {
     '',
   )
   writeFileSync(join(root, 'plan'), lines.join('\n'))
-  const step = join(BUILD_ROOT, 'initrd-builder', 'initrd.js')
+  const step = join(BUNDLE_ROOT, 'initrd-builder', 'initrd.js')
   await run([process.execPath, step, '-p', '-o', request.outputFile, request.folder], {
     logFile: request.logFile,
     env: { INITRD_COMPRESSION: 'none', WORKDIR: request.workDir, SOURCE_DATE_EPOCH: '0' },

@@ -20,17 +20,17 @@ t.test('no step loads at its start what only some builds need', (t) => {
       process.execPath,
       [
         `--import=data:text/javascript,${encodeURIComponent(REGISTER)}`,
-        join(PROJECT, 'build', `${step}.js`),
+        join(PROJECT, 'build/bundle', `${step}.js`),
         '-h',
       ],
       { encoding: 'utf8' },
     )
     t.equal(status, 0, step)
     const loaded = stderr.split('\n').filter((line) => line.startsWith('loaded file:'))
-    t.ok(loaded.length > 20, `${step}: ${String(loaded.length)} modules`)
+    t.ok(loaded.length > 3 && loaded.length < 25, `${step}: ${String(loaded.length)} files`)
     // They take 50 to 100 ms each, a third of an unchanged build.
     t.strictSame(
-      loaded.filter((url) => /node_modules\/(zx|execa|tar-stream)\//.test(url)),
+      loaded.filter((url) => url.includes('/node_modules/')),
       [],
       step,
     )

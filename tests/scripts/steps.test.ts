@@ -4,10 +4,10 @@ import { join } from 'node:path'
 import t from 'tap'
 
 import { hasNetwork } from '../../scripts/namespace.ts'
-import { BUILD_ROOT } from '../../scripts/paths.ts'
+import { BUNDLE_ROOT } from '../../scripts/paths.ts'
 import { runNode } from './child.ts'
 
-const STEPS = join(BUILD_ROOT, 'scripts/steps.js')
+const STEPS = join(BUNDLE_ROOT, 'scripts/steps.js')
 
 t.test('steps are done in their order, each with its own arguments', async (t) => {
   const { status, stdout, stderr } = runNode([STEPS, 'image', '-h', '--', 'initrd', '-h'])

@@ -63,9 +63,9 @@ export function makeAsync(
 
 /** Steps by their short names. */
 const STEPS = {
-  rootfs: 'rootfs-builder/rootfs.js',
-  image: 'image-builder/image.js',
-  initrd: 'initrd-builder/initrd.js',
+  rootfs: 'bundle/rootfs-builder/rootfs.js',
+  image: 'bundle/image-builder/image.js',
+  initrd: 'bundle/initrd-builder/initrd.js',
   boot: 'scripts/boot/boot.js',
   clean: 'scripts/clean.js',
   setup: 'scripts/setup.js',
