@@ -11,7 +11,7 @@ import {
 
 import { outputStamp, readRemembered, rememberedPath } from '../scripts/manifest.ts'
 import { changeFolder, discard, temporaryFor, writeWhole } from '../scripts/temporary.ts'
-import { listEntries } from '../scripts/tree-stamp.ts'
+import { lineOf } from '../scripts/tree-stamp.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import { packNewc } from './pack.ts'
 import { keepParts } from './parts.ts'
@@ -41,7 +41,7 @@ export function rememberBase(
   inputs: string,
   entries: readonly TreeEntry[],
 ): void {
-  const { lines } = listEntries(entries)
+  const lines = entries.map(lineOf)
   const base = { inputs, sizeBytes: statSync(packed).size, stamp: outputStamp(packed), lines }
   writeWhole(rememberedPath(output, 'dev'), JSON.stringify(base satisfies SegmentBase))
 }
@@ -78,7 +78,7 @@ export function changedEntries(
   before: readonly string[],
   entries: readonly TreeEntry[],
 ): TreeEntry[] | undefined {
-  const { lines } = listEntries(entries)
+  const lines = entries.map(lineOf)
   const old = new Set(before)
   const changed = entries.filter((_, index) => !old.has(lines[index] ?? ''))
   const names = new Set(lines.map(nameOf))

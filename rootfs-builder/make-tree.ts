@@ -12,6 +12,7 @@ import { changeFolder, discard, temporaryFor, withTemporary } from '../scripts/t
 import { clampTimes, listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
 import type { TreeListing } from '../scripts/tree-stamp.ts'
 import { findTree } from '../scripts/tree-find.ts'
+import { leaveReading } from '../scripts/tree-reading.ts'
 import { compareBytes, entryAt } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import type { Workspace } from '../scripts/workspace.ts'
@@ -148,11 +149,12 @@ async function fill(
     } finally {
       discard(scratchDir)
     }
-    entries = await settleTimes(tree, epochSeconds, wanted.startMs)
+    entries = await settleTimes(tree, build.output, epochSeconds, wanted.startMs)
   } else {
     await applyDelta(tree, known)
-    entries = await findTree(tree)
+    entries = await findTree(tree, build.output)
   }
+  const readMs = Date.now()
   if (known === undefined) {
     const rows = deltaRows(before, entries, undone)
     if (rows.length < entries.length * LARGEST_DELTA) {
@@ -161,6 +163,7 @@ async function fill(
     }
   }
   finish(build, tree, wanted, { packages, written, listing: listEntries(entries) })
+  leaveReading(build.output, entries, readMs)
   return packages.length
 }
 

@@ -14,6 +14,7 @@ import { checkRootfs } from './rootfs-check.ts'
 import type { Settings } from './settings.ts'
 import { listEntries } from './tree-stamp.ts'
 import { findTree } from './tree-find.ts'
+import { takeReading } from './tree-reading.ts'
 import type { TreeEntry } from './tree.ts'
 import type { Workspace } from './workspace.ts'
 
@@ -72,11 +73,12 @@ export async function openRootfs(
       hint: `make ${guestWords(settings)} rootfs    builds it`,
     })
   }
-  const reading = findTree(folder)
+  const state = readState(folder)
+  const left = takeReading(folder, state?.stamp)
+  const reading = left === undefined ? findTree(folder) : Promise.resolve(left)
   // A failure of what is done here is told, not that of what it does not wait for any more.
   reading.catch(() => undefined)
   meanwhile()
-  const state = readState(folder)
   const manifest = state === undefined ? undefined : readManifest(folder)
   const entries = await reading
   refuseForeignOwners(folder, entries)

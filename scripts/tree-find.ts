@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { capture } from './run.ts'
-import { TYPE_OF_MODE, entryAt, readTree, sortByPath } from './tree.ts'
+import { TYPE_OF_MODE, entryAt, nameBelow, readTree, sortByPath } from './tree.ts'
 import type { TreeEntry } from './tree.ts'
 
 /** Three words for an entry: what is told in numbers, its path, and the target of a link. Source: find(1). */
@@ -22,25 +22,31 @@ const TYPE_BITS: ReadonlyMap<string, number> = new Map([
  * Where find does not know (it is not GNU's, a name is not UTF-8, a folder may not be read) readTree is
  * asked, and fails with its own errors.
  *
+ * @param finalRoot name the root will have when content is read, for a tree that has a temporary one
  * @throws BuildError E_INPUT when a name is not UTF-8
  */
-export async function findTree(root: string): Promise<TreeEntry[]> {
+export async function findTree(root: string, finalRoot: string = root): Promise<TreeEntry[]> {
   let told: string
   try {
     told = await capture(['find', root, '-printf', FORMAT])
   } catch {
-    return readTree(root)
+    return readTree(root, finalRoot)
   }
-  if (told.includes('\uFFFD')) return readTree(root)
+  if (told.includes('\uFFFD')) return readTree(root, finalRoot)
   const words = told.split('\0')
   const entries: TreeEntry[] = []
   for (let at = 0; at + 2 < words.length; at += 3) {
-    entries.push(parseEntry(root, words[at] ?? '', words[at + 1] ?? '', words[at + 2] ?? ''))
+    entries.push(parseEntry({ root, finalRoot }, words[at] ?? '', words[at + 1] ?? '', words[at + 2] ?? ''))
   }
   return sortByPath(entries)
 }
 
-function parseEntry(root: string, numbers: string, path: string, linkTarget: string): TreeEntry {
+function parseEntry(
+  { root, finalRoot }: { readonly root: string; readonly finalRoot: string },
+  numbers: string,
+  path: string,
+  linkTarget: string,
+): TreeEntry {
   const [
     letter = '',
     permissions = '',
@@ -53,12 +59,12 @@ function parseEntry(root: string, numbers: string, path: string, linkTarget: str
     device = '',
     inode = '',
   ] = numbers.split(' ')
-  const hostPath = path === '' ? root : `${root}/${path}`
+  const source = nameBelow(finalRoot, path)
   const typeBits = TYPE_BITS.get(letter)
   const type = TYPE_OF_MODE.get(typeBits ?? 0)
   // What was before 1970 is told in another form.
   if (typeBits === undefined || type === undefined || mtime.startsWith('-') || ctime.startsWith('-'))
-    return entryAt(path, hostPath)
+    return entryAt(path, nameBelow(root, path), source)
   return {
     path,
     type,
@@ -71,7 +77,7 @@ function parseEntry(root: string, numbers: string, path: string, linkTarget: str
     rdevMajor: 0,
     rdevMinor: 0,
     ...(type === 'symlink' ? { linkTarget } : {}),
-    ...(type === 'file' ? { source: hostPath } : {}),
+    ...(type === 'file' ? { source } : {}),
     ...(type !== 'directory' && names !== '1' ? { linkGroup: `${device}:${inode}` } : {}),
   }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 import { sha256 } from './digest.ts'
 import { findTree } from './tree-find.ts'
-import { entryAt } from './tree.ts'
+import { entryAt, nameBelow } from './tree.ts'
 import type { TreeEntry } from './tree.ts'
 
 export interface TreeListing {
@@ -14,19 +14,33 @@ export interface TreeListing {
   readonly lines: readonly string[]
 }
 
+const listings = new WeakMap<readonly TreeEntry[], TreeListing>()
+const lines = new WeakMap<TreeEntry, string>()
+
 /**
  * List a tree by what the kernel tells of each entry, reading no content.
  *
  * The change time is the one mark that a write cannot hide; the root's own is left out, because
- * renaming the tree changes it.
+ * renaming the tree changes it. Each line is made once, for a tree is listed by several steps.
  */
 export function listEntries(entries: readonly TreeEntry[]): TreeListing {
-  const lines = entries.map(({ path, mode, uid, gid, sizeBytes, ctimeMs = 0 }) =>
-    [path.replaceAll('\n', '\\n'), mode.toString(8), uid, gid, sizeBytes, path === '' ? 0 : ctimeMs].join(
-      '\t',
-    ),
-  )
-  return { stamp: sha256(lines.join('\n')), lines }
+  const known = listings.get(entries)
+  if (known !== undefined) return known
+  const told = entries.map(lineOf)
+  const listing = { stamp: sha256(told.join('\n')), lines: told }
+  listings.set(entries, listing)
+  return listing
+}
+
+/** The line of an entry in a listing. */
+export function lineOf(entry: TreeEntry): string {
+  const known = lines.get(entry)
+  if (known !== undefined) return known
+  const { path, mode, uid, gid, sizeBytes, ctimeMs = 0 } = entry
+  const time = path === '' ? 0 : ctimeMs
+  const line = `${path.replaceAll('\n', '\\n')}\t${mode.toString(8)}\t${uid}\t${gid}\t${sizeBytes}\t${time}`
+  lines.set(entry, line)
+  return line
 }
 
 /** As listEntries, for a folder. */
@@ -54,11 +68,18 @@ export function readListing(file: string): string[] {
  * What packages brought keeps its time; what is as young as the build or younger than the clock was
  * written by the build.
  *
+ * @param finalRoot name the root will have when content is read
  * @param startMs when the build began to write
  */
-export async function settleTimes(root: string, epochSeconds: number, startMs: number): Promise<TreeEntry[]> {
+export async function settleTimes(
+  root: string,
+  finalRoot: string,
+  epochSeconds: number,
+  startMs: number,
+): Promise<TreeEntry[]> {
   const startSeconds = Math.floor(startMs / 1000)
-  return settle(root, await findTree(root), epochSeconds, Math.min(startSeconds, epochSeconds + 1))
+  const entries = await findTree(root, finalRoot)
+  return settle({ root, finalRoot }, entries, epochSeconds, Math.min(startSeconds, epochSeconds + 1))
 }
 
 /**
@@ -66,11 +87,11 @@ export async function settleTimes(root: string, epochSeconds: number, startMs: n
  * one. Returns the entries as they are then.
  */
 export function clampTimes(root: string, entries: readonly TreeEntry[], epochSeconds: number): TreeEntry[] {
-  return settle(root, entries, epochSeconds, epochSeconds + 1)
+  return settle({ root, finalRoot: root }, entries, epochSeconds, epochSeconds + 1)
 }
 
 function settle(
-  root: string,
+  { root, finalRoot }: { readonly root: string; readonly finalRoot: string },
   entries: readonly TreeEntry[],
   epochSeconds: number,
   youngSeconds: number,
@@ -78,5 +99,9 @@ function settle(
   const isYoung = ({ mtimeSeconds }: TreeEntry): boolean => mtimeSeconds >= youngSeconds
   // Setting a time does not touch that of the folder, but all names of one inode.
   for (const { path } of entries.filter(isYoung)) lutimesSync(join(root, path), epochSeconds, epochSeconds)
-  return entries.map((entry) => (isYoung(entry) ? entryAt(entry.path, join(root, entry.path)) : entry))
+  return entries.map((entry) =>
+    isYoung(entry)
+      ? entryAt(entry.path, nameBelow(root, entry.path), nameBelow(finalRoot, entry.path))
+      : entry,
+  )
 }

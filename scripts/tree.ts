@@ -71,19 +71,25 @@ export function compareBytes(a: string, b: string): number {
  *
  * Nothing is opened and no link is followed. Names must be UTF-8.
  *
+ * @param finalRoot name the root will have when content is read, for a tree that has a temporary one
  * @throws BuildError E_INPUT when a name is not UTF-8
  */
-export function readTree(root: string): TreeEntry[] {
+export function readTree(root: string, finalRoot: string = root): TreeEntry[] {
   const entries: TreeEntry[] = []
   // Made by hand, for join would look at every letter of it again.
   const visit = (path: string, hostPath: string): void => {
-    const entry = entryAt(path, hostPath)
+    const entry = entryAt(path, hostPath, nameBelow(finalRoot, path))
     entries.push(entry)
     if (entry.type !== 'directory') return
     for (const name of namesIn(hostPath)) visit(path === '' ? name : `${path}/${name}`, `${hostPath}/${name}`)
   }
   visit('', root)
   return sortByPath(entries)
+}
+
+/** A path below a root, by the name of the root. Made by hand, for join would look at every letter of it again. */
+export function nameBelow(root: string, path: string): string {
+  return path === '' ? root : `${root}/${path}`
 }
 
 /** Entries in byte order of their paths. */
@@ -110,8 +116,12 @@ function refuseBrokenNames(directory: string): void {
   }
 }
 
-/** The entry of a host file, as `path` of a tree. */
-export function entryAt(path: string, hostPath: string): TreeEntry {
+/**
+ * The entry of a host file, as `path` of a tree.
+ *
+ * @param source the name its content will be read by, when that is not the one it has now
+ */
+export function entryAt(path: string, hostPath: string, source: string = hostPath): TreeEntry {
   const status = lstatSync(hostPath)
   const type = TYPE_OF_MODE.get(status.mode & S_IFMT)
   if (type === undefined) throw new BuildError('E_INPUT', `${hostPath}: unknown file type`)
@@ -128,7 +138,7 @@ export function entryAt(path: string, hostPath: string): TreeEntry {
     rdevMajor: isDevice ? majorOf(status.rdev) : 0,
     rdevMinor: isDevice ? minorOf(status.rdev) : 0,
     ...(type === 'symlink' ? { linkTarget: readlinkSync(hostPath) } : {}),
-    ...(type === 'file' ? { source: hostPath } : {}),
+    ...(type === 'file' ? { source } : {}),
     ...(type !== 'directory' && status.nlink > 1 ? { linkGroup: inodeOf(hostPath) } : {}),
   }
 }

@@ -6,6 +6,7 @@ import {
   linkSync,
   lutimesSync,
   mkdirSync,
+  renameSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -16,6 +17,7 @@ import t from 'tap'
 
 import { findTree } from '../../scripts/tree-find.ts'
 import { readTree } from '../../scripts/tree.ts'
+import type { TreeEntry } from '../../scripts/tree.ts'
 
 t.test('find tells of the same entries as we see, of every kind and with any name', async (t) => {
   const root = t.testdir({
@@ -38,6 +40,19 @@ t.test('find tells of the same entries as we see, of every kind and with any nam
   const entries = await findTree(root)
   t.strictSame(entries, readTree(root))
   t.ok(entries.length >= 12)
+})
+
+t.test('what is under a temporary name is told by the name it will have', async (t) => {
+  const folder = t.testdir({ temporary: { sub: { file: 'abc' }, other: '' } })
+  const [temporary, final] = [join(folder, 'temporary'), join(folder, 'final')]
+  // What find tells in another form, we read ourselves.
+  lutimesSync(join(temporary, 'other'), -5, -5)
+  const [found, read] = [await findTree(temporary, final), readTree(temporary, final)]
+  renameSync(temporary, final)
+  // Giving it its name changes the root's own time.
+  const withoutRoot = (entries: readonly TreeEntry[]) => entries.filter(({ path }) => path !== '')
+  t.strictSame(withoutRoot(found), withoutRoot(await findTree(final)))
+  t.strictSame(withoutRoot(read), withoutRoot(found))
 })
 
 t.test('a tree of this machine is told to the last bit of its times', async (t) => {

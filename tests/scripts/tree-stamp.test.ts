@@ -81,7 +81,9 @@ t.test(
       folder: 400_000,
     }
     for (const [name, time] of Object.entries(times)) lutimesSync(join(root, name), time, time)
-    await settleTimes(root, epoch, start * 1000 + 999)
+    const entries = await settleTimes(root, '/final', epoch, start * 1000 + 999)
+    const sources = entries.filter(({ type }) => type === 'file').map(({ source }) => source)
+    t.strictSame(sources, ['/final/folder/future', '/final/old', '/final/older-than-build', '/final/written'])
     const time = (name: string): number => lstatSync(join(root, name)).mtimeMs / 1000
     t.equal(time('old'), 500_000)
     t.equal(time('folder'), 400_000)
