@@ -56,14 +56,15 @@ export function timed(script: string, env: Readonly<Record<string, string>> = {}
 /** One of those that we are compared with. */
 export interface Other {
   readonly name: string
-  /** Program without which it is told as not installed. */
-  readonly needs: string
+  /** Programs without which it is told as not installed. */
+  readonly needs: readonly string[]
   readonly run: () => number
 }
 
-/** True when the program can be started here. */
+/** True when its programs can be started here. */
 export function isInstalled({ needs }: Other): boolean {
-  return BARE.PATH.split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, needs)))
+  const folders = BARE.PATH.split(delimiter).filter((folder) => folder !== '')
+  return needs.every((program) => folders.some((folder) => existsSync(join(folder, program))))
 }
 
 /** Version of a program as its package says, or nothing. */
