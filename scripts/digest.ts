@@ -7,7 +7,10 @@ import { BuildError, errnoOf } from './errors.ts'
 import { BUILD_ROOT } from './paths.ts'
 import { compareBytes } from './tree.ts'
 
-const CHUNK_BYTES = 4 * 1024 * 1024
+const CHUNK_BYTES = 1024 * 1024
+
+/** What files are read into, one after the other: memory for each of a hundred files would be garbage soon. */
+let chunk: Buffer | undefined
 
 /** sha256 of a text or of bytes, in hex. */
 export function sha256(content: string | Uint8Array): string {
@@ -21,7 +24,7 @@ export function sha256(content: string | Uint8Array): string {
  */
 export function sha256File(file: string): string {
   const hash = createHash('sha256')
-  const buffer = Buffer.allocUnsafe(CHUNK_BYTES)
+  const buffer = (chunk ??= Buffer.allocUnsafeSlow(CHUNK_BYTES))
   const descriptor = openInput(file)
   try {
     for (;;) {
