@@ -34,9 +34,10 @@ BUNDLED := scripts/steps scripts/hash-worker rootfs-builder/rootfs initrd-builde
   image-builder/image image-builder/verity-worker image-builder/filesystem/erofs-worker
 OUTSIDE := execa tar-stream undici yaml zx
 INSTALLED := node_modules/.package-lock.json
-# Node reads NODE_EXTRA_CA_CERTS whenever it starts, for 40 ms; the steps do when they use https (download.ts).
-# With NODE_OPTIONS, which may say other things about certificates, it is left to Node.
-ifeq ($(NODE_OPTIONS),)
+# Node reads NODE_EXTRA_CA_CERTS whenever it starts, for 40 ms; the steps do when they ask by https (download.ts).
+# With NODE_OPTIONS, which may say other things about certificates, or a proxy that is itself asked by https, it is
+# left to Node.
+ifeq ($(NODE_OPTIONS)$(filter https:%,$(http_proxy) $(HTTP_PROXY)),)
 CERTIFICATES := $(if $(NODE_EXTRA_CA_CERTS),OSBUILDER_EXTRA_CA_CERTS="$$NODE_EXTRA_CA_CERTS" NODE_EXTRA_CA_CERTS=)
 endif
 RUN := $(CERTIFICATES) node build
@@ -230,9 +231,9 @@ $(COMPILED): $(INSTALLED) tsconfig.json $(SOURCES)
 	@# What has no source any more would count as code of every build, and be run as a test.
 	@find build -path build/bundle -prune -o -name '*.js' -type f -print | while read -r file; do \
 	  source=$${file#build/}; [[ -e $${source%.js}.ts ]] || rm -f "$$file"; done
-	@rm -rf build/bundle
-	@$(AS_CALLER) node_modules/.bin/esbuild $(BUNDLED:%=build/%.js) --bundle --splitting --format=esm \
-	  --platform=node --target=node20 --outbase=build --outdir=build/bundle $(OUTSIDE:%=--external:%) \
+	@# Under another name first: another make may be running from the old one.
+	@new=build/.bundle-$$$$; $(AS_CALLER) node_modules/.bin/esbuild $(BUNDLED:%=build/%.js) --bundle --splitting \
+	  --format=esm --platform=node --target=node20 --outbase=build --outdir=$$new $(OUTSIDE:%=--external:%) \
 	  --banner:js='import{createRequire}from"node:module";const require=createRequire(import.meta.url);' \
-	  --log-level=warning
+	  --log-level=warning; rm -rf build/bundle; mv -T $$new build/bundle
 	@$(AS_CALLER) touch $@

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, readFileSync, renameSync, statSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { readFileSync, statSync } from 'node:fs'
+import { join } from 'node:path'
 
 import type { IndexedSuite } from './apt-index.ts'
 import { findEntry, makeEntry } from './cache.ts'
 import { fingerprint } from './digest.ts'
 import { fetchFile } from './fetch-file.ts'
-import { discard, temporaryFor } from './temporary.ts'
+import { keepFile } from './kept-file.ts'
 import { unpackFile, unpackedFile } from './unpacked-file.ts'
 
 /** A list of packages that a signed index names by its digest. */
@@ -38,37 +38,15 @@ export async function fetchPackageLists(
   const isByHash = text.includes('\nAcquire-By-Hash: yes')
   return Promise.all(
     wanted.map(async ({ path, digest }) => {
-      const name = path.replace(/^.*\//, '')
-      const file = join(of.cacheDir, 'index', `${digest}.${name}`)
-      if (!existsSync(file)) {
-        const url = `${base}/${isByHash ? byHash(path, digest) : path}`
-        await oneAtATime(file, () => fetchList({ url, file, path, digest, suite: suite.suite }))
-      }
+      const url = `${base}/${isByHash ? byHash(path, digest) : path}`
+      const digestOrigin = `the signed index of ${suite.suite}`
+      const hint = 'try again with REFRESH=always, or use another mirror with REPO_URL'
+      const file = await oneAtATime(digest, () =>
+        keepFile(of.cacheDir, digest, (target) => fetchFile({ url, target, digest, digestOrigin, hint })),
+      )
       return { path, url: `${base}/${path}`, file, sizeBytes: statSync(file).size, sha256: digest }
     }),
   )
-}
-
-interface WantedList {
-  readonly url: string
-  readonly file: string
-  readonly path: string
-  readonly digest: string
-  readonly suite: string
-}
-
-/** Fetch a list in a folder of our own: another build may want the same one at the same time. */
-async function fetchList({ url, file, path, digest, suite }: WantedList): Promise<void> {
-  const folder = temporaryFor(file)
-  const target = join(folder, basename(path))
-  const digestOrigin = `the signed index of ${suite}`
-  const hint = 'try again with REFRESH=always, or use another mirror with REPO_URL'
-  try {
-    await fetchFile({ url, target, digest, digestOrigin, hint })
-    renameSync(target, file)
-  } finally {
-    discard(folder)
-  }
 }
 
 /** Lists of a component: of the architecture, and of packages for all where those have a list of their own. */
@@ -135,13 +113,13 @@ export async function unpackedList(
 const underway = new Map<string, Promise<unknown>>()
 
 /** Do what makes a file, unless this process does it already: two suites may have the same list, an empty one. */
-function oneAtATime<Result>(file: string, work: () => Promise<Result>): Promise<Result> {
+function oneAtATime<Result>(key: string, work: () => Promise<Result>): Promise<Result> {
   const running =
-    underway.get(file) ??
+    underway.get(key) ??
     work().finally(() => {
-      underway.delete(file)
+      underway.delete(key)
     })
-  underway.set(file, running)
+  underway.set(key, running)
   return running as Promise<Result>
 }
 

@@ -6,8 +6,11 @@ import { gunzipSync } from 'node:zlib'
 import { run } from './run.ts'
 import { discard, temporaryFor } from './temporary.ts'
 
-/** Tools that unpack to stdout, by the ending of what they unpack. */
-const TOOLS: Readonly<Record<string, string>> = { '.xz': 'xz', '.zst': 'zstd' }
+/** What unpacks to stdout, by the ending of what it unpacks. A long list of Debian's is two blocks, for two threads. */
+const TOOLS: Readonly<Record<string, readonly [string, ...string[]]>> = {
+  '.xz': ['xz', '--threads=0'],
+  '.zst': ['zstd'],
+}
 
 let unpacked = 0
 
@@ -35,10 +38,10 @@ export async function unpackedFile(file: string, name: string, cacheDir: string)
 export async function unpackFile(file: string, name: string, target: string): Promise<void> {
   const tool = toolFor(name)
   if (tool === undefined) writeFileSync(target, plainContent(file, name))
-  else await run([tool, '--decompress', '--stdout', file], { stdoutFile: target })
+  else await run([...tool, '--decompress', '--stdout', file], { stdoutFile: target })
 }
 
-function toolFor(name: string): string | undefined {
+function toolFor(name: string): readonly [string, ...string[]] | undefined {
   return TOOLS[/\.\w+$/.exec(name)?.[0] ?? '']
 }
 

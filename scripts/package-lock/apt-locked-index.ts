@@ -7,7 +7,7 @@ import type { IndexRequest, IndexedSuite } from '../apt-index.ts'
 import { digestIn, fetchPackageLists, fieldOf, readPackageList } from '../apt-lists.ts'
 import type { PackageList } from '../apt-lists.ts'
 import { signedText } from '../apt-package.ts'
-import { keepFile } from './locked-file.ts'
+import { keepFile } from '../kept-file.ts'
 import type { LockPlaces } from './locked-file.ts'
 import { disagreeing, otherSigners, vendoredIndexes } from './locked-index.ts'
 import type { LockedGuest, LockedIndex } from './package-lock.ts'
@@ -31,16 +31,13 @@ export async function haveLists(
   return { suite, text, lists: await fetchPackageLists(suite, text, { components, debianArch, cacheDir }) }
 }
 
-/** A suite's index as a lock names it, with its lists; all are kept for make vendor, when the mirror has others. */
+/** A suite's index as a lock names it; like its lists it is kept for make vendor, when the mirror has another. */
 export async function lockedAptIndex({ suite, lists }: SuiteLists, cacheDir: string): Promise<LockedIndex> {
   const file = signedIndexFile(cacheDir, suite.sha256)
-  const keep = (from: string, digest: string): Promise<string> =>
-    keepFile(cacheDir, digest, (target) => {
-      copyFileSync(from, target)
-      return Promise.resolve()
-    })
-  await keep(file, suite.sha256)
-  for (const list of lists) await keep(list.file, list.sha256)
+  await keepFile(cacheDir, suite.sha256, (target) => {
+    copyFileSync(file, target)
+    return Promise.resolve()
+  })
   return {
     name: suite.suite,
     url: `${suite.url}/dists/${suite.suite}/InRelease`,

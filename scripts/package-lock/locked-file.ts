@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { copyFileSync, existsSync, statSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename } from 'node:path'
 
-import { findEntry, makeEntry } from '../cache.ts'
-import { fingerprint, sha256File } from '../digest.ts'
+import { sha256File } from '../digest.ts'
 import { BuildError } from '../errors.ts'
 import { fetchFile } from '../fetch-file.ts'
+import { keepFile } from '../kept-file.ts'
 import type { LockedFile } from './package-lock.ts'
 import { blobPath, isLayout } from './vendor-layout.ts'
 
@@ -27,33 +27,6 @@ export interface WantedFile extends LockedFile {
 
 /** Files that are fetched at once: a mirror serves few of them quicker. */
 export const DOWNLOADS = 8
-
-/** Name of the file in its entry of the cache. */
-const CONTENT = 'file'
-
-function cacheKey(sha256: string): string {
-  return fingerprint({ file: sha256 })
-}
-
-/** Path of a file in the cache, by its digest; undefined when it is not there. */
-export function cachedFile(cacheDir: string, sha256: string): string | undefined {
-  const entry = findEntry(cacheDir, 'package', cacheKey(sha256))
-  return entry === undefined ? undefined : join(entry, CONTENT)
-}
-
-/** Put a file into the cache, where lockedFile finds it. `make` writes it; its digest is checked. */
-export async function keepFile(
-  cacheDir: string,
-  sha256: string,
-  make: (target: string) => Promise<void>,
-): Promise<string> {
-  const known = cachedFile(cacheDir, sha256)
-  if (known !== undefined) return known
-  const entry = await makeEntry(cacheDir, 'package', cacheKey(sha256), (folder) =>
-    make(join(folder, CONTENT)),
-  )
-  return join(entry, CONTENT)
-}
 
 /**
  * Have a file of the lock: from the cache, from VENDOR_DIR, else from its address. Returns its path.

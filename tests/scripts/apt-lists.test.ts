@@ -58,7 +58,9 @@ t.test('several builds at once each get the list whole', async (t) => {
     promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script]),
   )
   for (const { stdout } of await Promise.all(builds)) t.equal(stdout, '8000000')
-  t.strictSame(readdirSync(join(of.cacheDir, 'index')), [`${sha256(list)}.Packages`], 'nothing else is left')
+  t.strictSame(readdirSync(of.cacheDir), ['mirror', 'package'])
+  for (const stage of ['mirror', 'package'])
+    t.equal(readdirSync(join(of.cacheDir, stage)).length, 1, 'nothing else is left')
 })
 
 t.test('one failure is told to all who wait for a list', async (t) => {

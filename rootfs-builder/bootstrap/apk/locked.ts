@@ -3,13 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs'
 
 import { sha256 } from '../../../scripts/digest.ts'
 import { BuildError } from '../../../scripts/errors.ts'
-import {
-  DOWNLOADS,
-  cachedFile,
-  inParallel,
-  keepFile,
-  lockedFile,
-} from '../../../scripts/package-lock/locked-file.ts'
+import { DOWNLOADS, inParallel, lockedFile } from '../../../scripts/package-lock/locked-file.ts'
+import { cachedFile, keepFile } from '../../../scripts/kept-file.ts'
 import type { LockPlaces } from '../../../scripts/package-lock/locked-file.ts'
 import { disagreeing, otherSigners, vendoredIndexes } from '../../../scripts/package-lock/locked-index.ts'
 import type { LockedGuest, LockedIndex, LockedPackage } from '../../../scripts/package-lock/package-lock.ts'

@@ -15,13 +15,8 @@ import { sha256, sha256File } from '../../../scripts/digest.ts'
 import { fetchSmall } from '../../../scripts/download.ts'
 import { BuildError } from '../../../scripts/errors.ts'
 import { PATH_BELOW } from '../../../scripts/package-lock/lock-check.ts'
-import {
-  DOWNLOADS,
-  inParallel,
-  keepFile,
-  lockedFile,
-  lockedFiles,
-} from '../../../scripts/package-lock/locked-file.ts'
+import { DOWNLOADS, inParallel, lockedFile, lockedFiles } from '../../../scripts/package-lock/locked-file.ts'
+import { keepFile } from '../../../scripts/kept-file.ts'
 import { disagreeing, otherSigners, vendoredIndexes } from '../../../scripts/package-lock/locked-index.ts'
 import { PRIVATE_NAMESPACE } from '../../../scripts/namespace.ts'
 import type { LockedIndex, LockedPackage } from '../../../scripts/package-lock/package-lock.ts'
