@@ -28,11 +28,11 @@ AS_CALLER := $(if $(SUDO_UID),setpriv --reuid=$(SUDO_UID) --regid=$(SUDO_GID) --
 
 SOURCES := $(shell find scripts rootfs-builder image-builder initrd-builder kernel dracut proof tests -name '*.ts' 2>/dev/null)
 COMPILED := build/.compiled
-# What a rebuild starts, and what that starts as workers, is put into few files, with the packages all of them
-# load: Node takes half a millisecond to find and check each module. Packages of some builds stay outside.
+# What a build starts, and what that starts as workers, is put into few files, with the packages: Node takes half
+# a millisecond to find and check each module. What only some builds load is in files of its own, and cpio-stream
+# stays where it is: Node warns of an old call in it that it forgives packages.
 BUNDLED := scripts/steps scripts/hash-worker rootfs-builder/rootfs initrd-builder/initrd \
   image-builder/image image-builder/verity-worker image-builder/filesystem/erofs-worker
-OUTSIDE := execa tar-stream undici yaml zx
 INSTALLED := node_modules/.package-lock.json
 # Node reads NODE_EXTRA_CA_CERTS whenever it starts, for 40 ms; the steps do when they ask by https (download.ts).
 # With NODE_OPTIONS, which may say other things about certificates, or a proxy that is itself asked by https, it is
@@ -233,7 +233,7 @@ $(COMPILED): $(INSTALLED) tsconfig.json $(SOURCES)
 	  source=$${file#build/}; [[ -e $${source%.js}.ts ]] || rm -f "$$file"; done
 	@# Under another name first: another make may be running from the old one.
 	@new=build/.bundle-$$$$; $(AS_CALLER) node_modules/.bin/esbuild $(BUNDLED:%=build/%.js) --bundle --splitting \
-	  --format=esm --platform=node --target=node20 --outbase=build --outdir=$$new $(OUTSIDE:%=--external:%) \
-	  --banner:js='import{createRequire}from"node:module";const require=createRequire(import.meta.url);' \
+	  --format=esm --platform=node --target=node20 --outbase=build --outdir=$$new --external:cpio-stream \
+	  --banner:js='import{createRequire as bundled}from"node:module";const require=bundled(import.meta.url);' \
 	  --log-level=warning; rm -rf build/bundle; mv -T $$new build/bundle
 	@$(AS_CALLER) touch $@

@@ -62,7 +62,7 @@ function checkWatched(settings: Settings): string[] {
 
 /** Build as make does. False when a step failed, which it has told. */
 async function build(): Promise<boolean> {
-  const steps = await startStep('scripts/steps.js', { DEV: 'yes' }, ['rootfs', '--', 'initrd'])
+  const steps = await startStep('bundle/scripts/steps.js', { DEV: 'yes' }, ['rootfs', '--', 'initrd'])
   return (await steps.exit) === 0
 }
 

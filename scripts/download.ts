@@ -30,7 +30,7 @@ export type Download =
  * @throws BuildError E_NETWORK when the server cannot be reached or keeps failing
  */
 export async function fetchSmall(url: string): Promise<Download> {
-  const { request } = await import('undici')
+  const { request } = await import('./http-client.ts')
   const dispatcher = await sharedAgent()
   for (let attempt = 0; ; attempt += 1) {
     const wait = RETRY_WAITS_MS[attempt]
@@ -61,7 +61,7 @@ let agent: Promise<Dispatcher> | undefined
  */
 export function sharedAgent(): Promise<Dispatcher> {
   agent ??= (async () => {
-    const { EnvHttpProxyAgent, interceptors } = await import('undici')
+    const { EnvHttpProxyAgent, interceptors } = await import('./http-client.ts')
     const patience = { headersTimeout: SILENCE_MS, bodyTimeout: SILENCE_MS }
     const plain = new EnvHttpProxyAgent(patience)
     const redirect = interceptors.redirect({ maxRedirections: 5 })

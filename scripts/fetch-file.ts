@@ -55,7 +55,7 @@ export async function fetchFile(request: FileRequest): Promise<void> {
 }
 
 async function fetchRest(url: string, partial: string): Promise<void> {
-  const { request } = await import('undici')
+  const { request } = await import('./http-client.ts')
   const dispatcher = await sharedAgent()
   for (let attempt = 0; ; attempt += 1) {
     const wait = RETRY_WAITS_MS[attempt]

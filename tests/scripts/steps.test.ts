@@ -29,6 +29,7 @@ t.test('the next step follows one that had to start itself again, and not when t
   const packing = (tree: string) => ['initrd', '-p', '-o', join(folder, 'initrd'), join(folder, tree)]
   const done = runNode([STEPS, ...packing('tree'), '--', 'image', '-h'], settings)
   t.equal(done.status, 0, done.stderr)
+  t.notMatch(done.stderr, 'Warning', 'as of old code in a package, when it is taken for ours')
   t.match(done.stdout, /INITRD[^]*^ {2}image\.js /m)
   const failed = runNode([STEPS, ...packing('nowhere'), '--', 'image', '-h'], settings)
   t.equal(failed.status, 66, failed.stderr)
