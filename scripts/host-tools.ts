@@ -187,6 +187,13 @@ export const HOST_TOOLS: readonly HostTool[] = [
     packages: { apt: 'docker.io', dnf: 'moby-engine', apk: 'docker' },
   },
   {
+    // A host may have the command alone, for an engine elsewhere.
+    tool: 'dockerd',
+    why: 'is the engine of those builds in the tests',
+    targets: ['test'],
+    packages: { apt: 'docker.io', dnf: 'moby-engine', apk: 'docker' },
+  },
+  {
     tool: 'podman',
     why: 'builds in a container in the tests (USE_PODMAN)',
     targets: ['test'],
