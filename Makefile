@@ -37,8 +37,8 @@ INSTALLED := node_modules/.package-lock.json
 # Node reads NODE_EXTRA_CA_CERTS whenever it starts, for 40 ms; the steps do when they ask by https (download.ts).
 # With NODE_OPTIONS, which may say other things about certificates, or a proxy that is itself asked by https, it is
 # left to Node.
-ifeq ($(NODE_OPTIONS)$(filter https:%,$(http_proxy) $(HTTP_PROXY)),)
-CERTIFICATES := $(if $(NODE_EXTRA_CA_CERTS),OSBUILDER_EXTRA_CA_CERTS="$$NODE_EXTRA_CA_CERTS" NODE_EXTRA_CA_CERTS=)
+ifeq ($(value NODE_OPTIONS)$(filter https:%,$(value http_proxy) $(value HTTP_PROXY)),)
+CERTIFICATES := $(if $(value NODE_EXTRA_CA_CERTS),OSBUILDER_EXTRA_CA_CERTS="$$NODE_EXTRA_CA_CERTS" NODE_EXTRA_CA_CERTS=)
 endif
 RUN := $(CERTIFICATES) node build
 # Tests are given all of the environment: they run make, and that npm.
@@ -220,20 +220,24 @@ print-%: ## Show the value of a make variable
 # Sources are never made, whatever pattern above their names may match.
 $(SOURCES): ;
 
-$(INSTALLED): package.json package-lock.json
-	@echo '  NPM     packages of package-lock.json'
-	@$(AS_CALLER) npm ci --ignore-scripts --loglevel=error >/dev/null
-	@$(AS_CALLER) touch $@
+# Two makes at once do these one after the other, and the second finds it done. A crash gives the lock back.
+ONCE = exec 9<Makefile; flock 9; [[ ! -e $@ || -n "$$(find $? -newer $@ -print -quit)" ]] || exit 0
 
+$(INSTALLED): package.json package-lock.json
+	@$(ONCE); echo '  NPM     packages of package-lock.json'; \
+	$(AS_CALLER) npm ci --ignore-scripts --loglevel=error >/dev/null; \
+	$(AS_CALLER) touch $@
+
+# A compiled file that has no source any more would count as code of every build, and be run as a test. Files of
+# earlier bundles, whose names are their digests, stay for a day: what runs now may load them yet.
 $(COMPILED): $(INSTALLED) tsconfig.json $(SOURCES)
-	@echo '  TSC     steps'
-	@$(AS_CALLER) node_modules/.bin/tsc --project .
-	@# What has no source any more would count as code of every build, and be run as a test.
-	@find build -path build/bundle -prune -o -name '*.js' -type f -print | while read -r file; do \
-	  source=$${file#build/}; [[ -e $${source%.js}.ts ]] || rm -f "$$file"; done
-	@# Under another name first: another make may be running from the old one.
-	@new=build/.bundle-$$$$; $(AS_CALLER) node_modules/.bin/esbuild $(BUNDLED:%=build/%.js) --bundle --splitting \
-	  --format=esm --platform=node --target=node20 --outbase=build --outdir=$$new --external:cpio-stream \
+	@$(ONCE); echo '  TSC     steps'; \
+	$(AS_CALLER) node_modules/.bin/tsc --project .; \
+	find build -path build/bundle -prune -o -name '*.js' -type f -print | while read -r file; do \
+	  source=$${file#build/}; [[ -e $${source%.js}.ts ]] || rm -f "$$file"; done; \
+	$(AS_CALLER) node_modules/.bin/esbuild $(BUNDLED:%=build/%.js) --bundle --splitting --format=esm \
+	  --platform=node --target=node20 --outbase=build --outdir=build/bundle --external:cpio-stream \
 	  --banner:js='import{createRequire as bundled}from"node:module";const require=bundled(import.meta.url);' \
-	  --log-level=warning; rm -rf build/bundle; mv -T $$new build/bundle
-	@$(AS_CALLER) touch $@
+	  --log-level=warning; \
+	find build/bundle -name '*.js' -mmin +1440 -delete; \
+	$(AS_CALLER) touch $@
