@@ -23,12 +23,18 @@ import { processOutside } from './settings.ts'
  */
 const unfinished = new Set<string>()
 
-/** `<pid>-<start time>`: a pid alone may name another process by the time it is looked at. */
+/**
+ * `<pid>-<start time>`: a pid alone may name another process by the time it is looked at.
+ *
+ * Undefined for one that is gone, and for one that has ended and whom its parent does not ask for: an init
+ * that does not may leave it in the table for ever.
+ */
 function processName(pid: number | 'self' = 'self'): string | undefined {
   try {
-    // Field 22, counted after the command name, which may hold spaces. Source: proc(5).
     const status = readFileSync(`/proc/${String(pid)}/stat`, 'utf8')
-    return `${status.split(' ', 1).join('')}-${status.slice(status.lastIndexOf(')') + 2).split(' ')[19] ?? ''}`
+    // Fields 3 and 22, counted after the command name, which may hold spaces. Source: proc(5).
+    const fields = status.slice(status.lastIndexOf(')') + 2).split(' ')
+    return fields[0] === 'Z' ? undefined : `${status.split(' ', 1).join('')}-${fields[19] ?? ''}`
   } catch {
     return undefined
   }

@@ -111,6 +111,25 @@ t.test('what a killed process left is removed, and not before it is dead', async
   t.strictSame(readdirSync(folder), [])
 })
 
+t.test('a process that has ended is gone, also when nobody asked how', async (t) => {
+  const folder = t.testdir()
+  // The sleep that stays takes the place of the shell, and never asks for its child.
+  const parent = spawn('sh', ['-c', 'sleep 0.1 & echo $!; exec sleep 60'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  t.teardown(() => parent.kill('SIGKILL'))
+  const [told] = (await once(parent.stdout, 'data')) as [Buffer]
+  const pid = told.toString().trim()
+  const fields = (): string[] => {
+    const status = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    return status.slice(status.lastIndexOf(')') + 2).split(' ')
+  }
+  writeFileSync(join(folder, `.out.tmp-${pid}-${String(fields()[19])}`), 'half')
+  while (fields()[0] !== 'Z') await new Promise((resolve) => setTimeout(resolve, 10))
+  removeStale(folder)
+  t.strictSame(readdirSync(folder), [])
+})
+
 t.test('a process that is told to end removes what it began and ends by that signal', async (t) => {
   const folder = t.testdir()
   const script = `
