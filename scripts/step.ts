@@ -49,6 +49,10 @@ export interface Step {
 export async function runStep(step: Step, argv: readonly string[] = process.argv.slice(2)): Promise<void> {
   // The bits of a file are ours to choose, not the caller's shell's.
   process.umask(0o022)
+  for (const stream of [process.stdout, process.stderr]) {
+    // A process may do several steps.
+    if (!stream.listeners('error').includes(unlessUnread)) stream.on('error', unlessUnread)
+  }
   try {
     const given = parseFlags(step, argv)
     if (given.has('h') || given.has('help')) {
@@ -88,6 +92,11 @@ export async function runStep(step: Step, argv: readonly string[] = process.argv
     reportError(step.name, failure)
     process.exitCode = failure instanceof BuildError ? failure.exitStatus : 70
   }
+}
+
+/** Whoever read what we say has gone, as `make help | head` does: that is no failure of the step, which goes on. */
+function unlessUnread(error: unknown): void {
+  if (errnoOf(error) !== 'EPIPE') throw error
 }
 
 function parseFlags(step: Step, argv: readonly string[]): StepArguments {

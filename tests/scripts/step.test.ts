@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { join } from 'node:path'
 
 import t from 'tap'
@@ -13,9 +15,9 @@ const STEPS = [
   'scripts/boot/boot.js',
 ]
 
-/** Run a step made for the test; what it was given is printed as JSON. */
-function tryStep(args: readonly string[], main: string = '') {
-  const script = `
+/** Text of a module that runs a step made for the test; what it was given is printed as JSON. */
+function scriptOf(args: readonly string[], main: string): string {
+  return `
     import { runStep } from '${moduleUrl('scripts/step.js')}'
     await runStep(
       { name: 'try', usage: '\\n try it \\n', valueFlags: ['o'], switches: ['i'], needsOwners: false,
@@ -25,7 +27,10 @@ function tryStep(args: readonly string[], main: string = '') {
         } },
       ${JSON.stringify(args)},
     )`
-  return runScript(script)
+}
+
+function tryStep(args: readonly string[], main: string = '') {
+  return runScript(scriptOf(args, main))
 }
 
 for (const step of STEPS) {
@@ -76,4 +81,22 @@ t.test('a failure of the step gives its own exit status', async (t) => {
 
 t.test('the umask of the caller plays no part', async (t) => {
   t.equal(tryStep([], 'console.error(process.umask().toString(8))').stderr, '22\n')
+})
+
+t.test('a step whose reader has gone goes on to its end', async (t) => {
+  // The reader is gone once our end of stdin is closed. console.log would hide what went wrong.
+  const main = `
+    for await (const _ of process.stdin);
+    process.stdout.write('unread')
+    await new Promise(setImmediate)
+    process.stderr.write('said later')`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', scriptOf([], main)])
+  const said: Buffer[] = []
+  child.stderr.on('data', (data: Buffer) => said.push(data))
+  const ended = once(child, 'close')
+  child.stdout.destroy()
+  await once(child.stdout, 'close')
+  child.stdin.end()
+  t.strictSame(await ended, [0, null])
+  t.equal(Buffer.concat(said).toString(), 'said later')
 })
