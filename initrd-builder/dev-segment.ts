@@ -9,7 +9,8 @@ import {
   truncateSync,
 } from 'node:fs'
 
-import { outputStamp, readRemembered, rememberedPath } from '../scripts/manifest.ts'
+import { sha256 } from '../scripts/digest.ts'
+import { listingPath, outputStamp, readRemembered, rememberedPath } from '../scripts/manifest.ts'
 import { changeFolder, discard, temporaryFor, writeWhole } from '../scripts/temporary.ts'
 import { lineOf } from '../scripts/tree-stamp.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
@@ -30,8 +31,8 @@ export interface SegmentBase {
   readonly sizeBytes: number
   /** The initrd as it was left. */
   readonly stamp: string
-  /** Its entries: see listEntries. */
-  readonly lines: readonly string[]
+  /** Digest of the list of its entries, which is in a file of its own: see listEntries. */
+  readonly listing: string
 }
 
 /** Remember an initrd that was packed whole, so that what changes next can be added to it. */
@@ -41,14 +42,25 @@ export function rememberBase(
   inputs: string,
   entries: readonly TreeEntry[],
 ): void {
-  const lines = entries.map(lineOf)
-  const base = { inputs, sizeBytes: statSync(packed).size, stamp: outputStamp(packed), lines }
-  writeWhole(rememberedPath(output, 'dev'), JSON.stringify(base satisfies SegmentBase))
+  forgetBase(output)
+  const listing = entries.map(lineOf).join('\n')
+  writeWhole(listingPath(output), listing)
+  const base = {
+    inputs,
+    sizeBytes: statSync(packed).size,
+    stamp: outputStamp(packed),
+    listing: sha256(listing),
+  }
+  rememberAs(output, base)
+}
+
+function rememberAs(output: string, base: SegmentBase): void {
+  writeWhole(rememberedPath(output, 'dev'), JSON.stringify(base))
 }
 
 /** Forget what could be added to; the initrd is packed whole next time. */
 export function forgetBase(output: string): void {
-  rmSync(rememberedPath(output, 'dev'), { force: true })
+  for (const file of [rememberedPath(output, 'dev'), listingPath(output)]) rmSync(file, { force: true })
 }
 
 export interface Segment {
@@ -69,8 +81,16 @@ export function planSegment(
   const base = readRemembered(output, 'dev') as SegmentBase | undefined
   if (base === undefined || !existsSync(output)) return undefined
   if (base.inputs !== inputs || base.stamp !== outputStamp(output)) return undefined
-  const changed = changedEntries(base.lines, entries)
+  const lines = baseLines(output, base)
+  const changed = lines === undefined ? undefined : changedEntries(lines, entries)
   return changed === undefined ? undefined : { base, entries: changed }
+}
+
+/** The lines of a base, or undefined when they are not those that were written with it. */
+function baseLines(output: string, base: SegmentBase): string[] | undefined {
+  const file = listingPath(output)
+  const text = existsSync(file) ? readFileSync(file, 'utf8') : ''
+  return sha256(text) === base.listing ? text.split('\n') : undefined
 }
 
 /** The entries whose line is new, with the folders they are in; undefined when a segment cannot hold the difference or is not worth it. */
@@ -78,11 +98,16 @@ export function changedEntries(
   before: readonly string[],
   entries: readonly TreeEntry[],
 ): TreeEntry[] | undefined {
-  const lines = entries.map(lineOf)
-  const old = new Set(before)
-  const changed = entries.filter((_, index) => !old.has(lines[index] ?? ''))
-  const names = new Set(lines.map(nameOf))
-  const isNameGone = before.some((line) => !names.has(nameOf(line)))
+  // Both are in the order of the names, and most are the same: one walk, in which a name that is gone is never passed.
+  let at = 0
+  const changed = entries.filter((entry) => {
+    const line = lineOf(entry)
+    const old = before[at]
+    const isSame = old === line
+    if (isSame || (old !== undefined && nameOf(old) === nameOf(line))) at += 1
+    return !isSame
+  })
+  const isNameGone = at < before.length
   // Names of one inode would come apart.
   const isLinked = changed.some(({ linkGroup }) => linkGroup !== undefined)
   if (isNameGone || isLinked || changed.length > entries.length * LARGEST_PART) return undefined
@@ -127,7 +152,7 @@ export async function addSegment(
         appendFileSync(temporary, Buffer.concat([Buffer.alloc(padding), readFileSync(archive)]))
         finish(temporary)
         keepParts(output, base.stamp, temporary)
-        writeWhole(rememberedPath(output, 'dev'), JSON.stringify({ ...base, stamp: outputStamp(temporary) }))
+        rememberAs(output, { ...base, stamp: outputStamp(temporary) })
         return Promise.resolve()
       },
       (temporary) => {

@@ -152,7 +152,5 @@ function inodeOf(hostPath: string): string {
 /** Lay `additions` over `tree`: a path that is there already is replaced. */
 export function withEntries(tree: readonly TreeEntry[], additions: readonly TreeEntry[]): TreeEntry[] {
   const added = new Set(additions.map((entry) => entry.path))
-  return [...tree.filter((entry) => !added.has(entry.path)), ...additions].sort((a, b) =>
-    compareBytes(a.path, b.path),
-  )
+  return sortByPath([...tree.filter((entry) => !added.has(entry.path)), ...additions])
 }

@@ -19,7 +19,8 @@ function tree(...more: readonly TreeEntry[]): TreeEntry[] {
   return treeOf(...folders, entryOf('etc', 'directory'), ...more)
 }
 
-const before = tree(fileOf('etc/a', 'old', { ctimeMs: 1 }), fileOf('etc/b', 'same', { ctimeMs: 1 }))
+const files = [fileOf('etc/a', 'old', { ctimeMs: 1 }), fileOf('etc/b', 'same', { ctimeMs: 1 })]
+const before = tree(...files)
 
 t.test('what changed is told with the folders it is in', (t) => {
   const { lines } = listEntries(before)
@@ -28,6 +29,7 @@ t.test('what changed is told with the folders it is in', (t) => {
   t.strictSame(paths(changedEntries(lines, after)), ['', 'etc', 'etc/a'])
   t.strictSame(changedEntries(lines, before), [])
   t.strictSame(paths(changedEntries(lines, [...before, fileOf('new', 'x')])), ['', 'new'])
+  t.strictSame(paths(changedEntries(lines, tree(fileOf('etc/0', 'x'), ...files))), ['', 'etc', 'etc/0'])
   t.end()
 })
 
@@ -41,6 +43,8 @@ t.test('what a segment cannot hold is packed whole', (t) => {
     undefined,
     'a name is gone',
   )
+  const renamed = tree(fileOf('etc/a', 'old', { ctimeMs: 1 }), fileOf('etc/c', 'same', { ctimeMs: 1 }))
+  t.equal(changedEntries(lines, renamed), undefined, 'a name is another')
   const linked = fileOf('etc/a', 'old', { ctimeMs: 2, linkGroup: '1' })
   t.equal(
     changedEntries(lines, tree(linked, fileOf('etc/b', 'same', { ctimeMs: 1 }))),
@@ -87,6 +91,11 @@ t.test('a segment follows the base, and the next one takes its place', async (t)
   t.equal(sizes[0], sizes[1], 'segments do not pile up')
 
   t.equal(planSegment(output, 'others', before), undefined, 'other settings')
+  const listing = readFileSync(join(folder, '.initrd.img.listing'))
+  writeFileSync(join(folder, '.initrd.img.listing'), listing.subarray(0, -100))
+  t.equal(planSegment(output, 'inputs', before), undefined, 'half a list')
+  writeFileSync(join(folder, '.initrd.img.listing'), listing)
+  t.strictSame(planSegment(output, 'inputs', before)?.entries.length, 0)
   writeFileSync(output, 'somebody else wrote it')
   t.equal(planSegment(output, 'inputs', before), undefined)
 })
