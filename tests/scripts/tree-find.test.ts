@@ -55,6 +55,25 @@ t.test('what is under a temporary name is told by the name it will have', async 
   t.strictSame(withoutRoot(read), withoutRoot(found))
 })
 
+t.test('what changed since the last reading is told anew, and nothing else is made out again', async (t) => {
+  const folder = t.testdir({ tree: { a: 'x', b: 'y', c: 'z', d: 'v', sub: { same: '' } } })
+  const [tree, temporary] = [join(folder, 'tree'), join(folder, 'temporary')]
+  symlinkSync('one', join(tree, 'link'))
+  const before = await findTree(tree)
+  renameSync(tree, temporary)
+  writeFileSync(join(temporary, 'a'), 'X')
+  chmodSync(join(temporary, 'b'), 0o600)
+  linkSync(join(temporary, 'c'), join(temporary, 'second'))
+  rmSync(join(temporary, 'd'))
+  rmSync(join(temporary, 'link'))
+  symlinkSync('two', join(temporary, 'link'))
+  const after = await findTree(temporary, tree)
+  t.strictSame(after, readTree(temporary, tree))
+  const same = after.filter((entry) => before.includes(entry)).map(({ path }) => path)
+  t.strictSame(same, ['sub', 'sub/same'])
+  t.strictSame(await findTree(temporary), readTree(temporary), 'a name of its own')
+})
+
 t.test('a tree of this machine is told to the last bit of its times', async (t) => {
   const folder = join(import.meta.dirname, '..', '..', '..', 'node_modules')
   t.strictSame(await findTree(folder), readTree(folder))
