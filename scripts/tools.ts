@@ -5,6 +5,9 @@ import { join } from 'node:path'
 import { capture, findTool } from './run.ts'
 import { writeWhole } from './temporary.ts'
 
+/** Questions under way, by the file that will remember the answer and its name there. */
+const underWay = new Map<string, Promise<string>>()
+
 /**
  * First line of what a host tool says of its version; part of the fingerprint of what it makes.
  *
@@ -21,12 +24,22 @@ export async function toolVersion(
   const file = join(cacheDir, 'tools.json')
   const { size, mtimeMs, ino } = statSync(path)
   const key = [path, size, mtimeMs, ino].join(':')
-  const known = existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>) : {}
-  const remembered = known[key]
+  const remembered = readVersions(file)[key]
   if (remembered !== undefined) return remembered
-  // dracut tells its version and fails.
-  const version = (await capture([tool, flag], { acceptFailure: true })).split('\n')[0] ?? ''
+  const asked = underWay.get(`${file}:${key}`) ?? ask(tool, flag)
+  underWay.set(`${file}:${key}`, asked)
+  const version = await asked
   mkdirSync(cacheDir, { recursive: true })
-  writeWhole(file, `${JSON.stringify({ ...known, [key]: version }, null, 2)}\n`)
+  // Another tool may have answered meanwhile.
+  writeWhole(file, `${JSON.stringify({ ...readVersions(file), [key]: version }, null, 2)}\n`)
   return version
+}
+
+async function ask(tool: string, flag: string): Promise<string> {
+  // dracut tells its version and fails.
+  return (await capture([tool, flag], { acceptFailure: true })).split('\n')[0] ?? ''
+}
+
+function readVersions(file: string): Readonly<Record<string, string>> {
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as Record<string, string>) : {}
 }

@@ -6,6 +6,7 @@ import type { AptIndex, IndexRequest } from '../../scripts/apt-index.ts'
 import { checkAptIndexes } from '../../scripts/package-lock/apt-locked-index.ts'
 import type { LockedGuest } from '../../scripts/package-lock/package-lock.ts'
 import { PROJECT_ROOT } from '../../scripts/paths.ts'
+import { toolVersion } from '../../scripts/tools.ts'
 import { mirrorOf, suitesOf } from '../distro.ts'
 import { dpkgPackages } from '../packages.ts'
 import { aptEpochSeconds, aptInputs, bootstrapApt, sourceLines } from './apt.ts'
@@ -13,6 +14,9 @@ import type { AptPlan } from './apt.ts'
 import { choosePackages, listsOf, resolveApt } from './apt-resolve.ts'
 import { checkIndexNames, checkInstalled } from './locked-guest.ts'
 import type { BaseIdentity, BasePlan, LowerPlan, PlanRequest } from './plan.ts'
+
+/** Host tools that decide what the tree holds. */
+const TOOLS = ['mmdebstrap'] as const
 
 /** Plan a base tree of a distro with apt. */
 export async function planApt(request: PlanRequest): Promise<BasePlan> {
@@ -33,6 +37,8 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
       locked,
       indexRequest.suites.map(({ suite }) => suite),
     )
+  // A program in Perl, which takes its time: it is asked while the mirror is.
+  for (const tool of TOOLS) toolVersion(tool, cacheDir).catch(() => undefined)
   const index = locked === undefined ? await resolveIndex(indexRequest) : lockedIndexes(locked.guest)
   let lists: ReturnType<AptPlan['lists']> | undefined
   let chosen: ReturnType<AptPlan['choose']> | undefined
@@ -59,7 +65,7 @@ export async function planApt(request: PlanRequest): Promise<BasePlan> {
   const identity = (of: AptPlan): BaseIdentity => ({
     inputs: aptInputs(of),
     code: ['rootfs-builder/bootstrap'],
-    tools: ['mmdebstrap'],
+    tools: TOOLS,
     epochSeconds: aptEpochSeconds(of),
   })
   // Another package starts from the tree of the distro's own set.
