@@ -15,6 +15,7 @@ import { join } from 'node:path'
 
 import { sha256File } from './digest.ts'
 import { errnoOf } from './errors.ts'
+import { hashBehind } from './hash-behind.ts'
 import { warn } from './log.ts'
 import { discard, temporaryFor } from './temporary.ts'
 import { readTree } from './tree.ts'
@@ -103,34 +104,53 @@ function mayFail(change: () => void): void {
   }
 }
 
+/** sha256 of files by their paths in an entry, in hex. */
+type Digests = Readonly<Record<string, string>>
+
 /**
  * Make an entry: `make` fills a folder, which gets its name when it is complete.
  *
  * When another build was faster its entry stays, for somebody may be reading it. Returns the folder.
+ *
+ * @param make may tell digests that it has just verified: those files are not read again
  */
 export async function makeEntry(
   cacheDir: string,
   stage: Stage,
   key: string,
-  make: (folder: string) => Promise<void>,
+  make: (folder: string) => Promise<Digests | void>,
 ): Promise<string> {
   const folder = entryFolder(cacheDir, stage, key)
   mkdirSync(join(cacheDir, stage), { recursive: true })
   const temporary = temporaryFor(folder)
   try {
     mkdirSync(temporary)
-    await make(temporary)
+    const known = (await make(temporary)) ?? {}
     const seal: Record<string, Sealed> = {}
     for (const { path, type } of readTree(temporary)) {
       if (type !== 'file') continue
       const file = join(temporary, path)
-      seal[path] = { sha256: sha256File(file), stamp: stampOf(file) ?? '' }
+      seal[path] = { sha256: known[path] ?? (await digestOf(file)), stamp: stampOf(file) ?? '' }
     }
     writeFileSync(join(temporary, SEAL), JSON.stringify(seal))
     rename(temporary, folder)
     return folder
   } finally {
     discard(temporary)
+  }
+}
+
+/** A file larger than this is read on another core. Unit: bytes. */
+const LARGE_BYTES = 32 * 1024 * 1024
+
+async function digestOf(file: string): Promise<string> {
+  const sizeBytes = statSync(file).size
+  if (sizeBytes <= LARGE_BYTES) return sha256File(file)
+  const hash = hashBehind(file)
+  try {
+    return await hash.digest(sizeBytes)
+  } finally {
+    await hash.stop()
   }
 }
 

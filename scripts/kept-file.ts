@@ -29,8 +29,9 @@ export async function keepFile(
 ): Promise<string> {
   const known = cachedFile(cacheDir, sha256)
   if (known !== undefined) return known
-  const entry = await makeEntry(cacheDir, 'package', cacheKey(sha256), (folder) =>
-    make(join(folder, CONTENT)),
-  )
+  const entry = await makeEntry(cacheDir, 'package', cacheKey(sha256), async (folder) => {
+    await make(join(folder, CONTENT))
+    return { [CONTENT]: sha256 }
+  })
   return join(entry, CONTENT)
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-import { existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, truncateSync, utimesSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 
 import t from 'tap'
 
-import { bytesOf, evict, findEntry, listCache, makeEntry } from '../../scripts/cache.ts'
+import { bytesOf, evict, findEntry, listCache, makeEntry, readSeal } from '../../scripts/cache.ts'
+import { sha256, sha256File } from '../../scripts/digest.ts'
 
 const KEY = 'a'.repeat(64)
 
@@ -44,6 +45,24 @@ t.test('what was written into since is found out, dropped, and never used', asyn
     t.notOk(existsSync(folder))
   }
 })
+
+t.test(
+  'digests that are known are not computed again, and a large file is read on another core',
+  async (t) => {
+    const cacheDir = t.testdir()
+    const folder = await makeEntry(cacheDir, 'package', KEY, (entry) => {
+      for (const name of ['known', 'other']) writeFileSync(join(entry, name), name)
+      writeFileSync(join(entry, 'large'), 'x')
+      truncateSync(join(entry, 'large'), 33 * 1024 * 1024)
+      return Promise.resolve({ known: 'as told' })
+    })
+    t.strictSame(Object.fromEntries(readSeal(folder)), {
+      known: 'as told',
+      other: sha256('other'),
+      large: sha256File(join(folder, 'large')),
+    })
+  },
+)
 
 t.test('touching an entry is no damage', async (t) => {
   const cacheDir = t.testdir()
