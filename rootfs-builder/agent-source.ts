@@ -84,8 +84,7 @@ export async function resolveAgent(
     return { kind: 'archive', file: settings.AGENT_TARBALL, sha256: sha256File(settings.AGENT_TARBALL) }
   }
   if (settings.AGENT_REPO !== '') return buildAgent(settings, arch, places)
-  const { file, compiler, source } = await bundledAgent(arch, places.cacheDir)
-  return { kind: 'bundled', file, sha256: sha256File(file), compiler, source }
+  return { kind: 'bundled', ...(await bundledAgent(arch, places.cacheDir)) }
 }
 
 /**

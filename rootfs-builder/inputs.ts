@@ -8,7 +8,7 @@ import { select } from '../scripts/settings.ts'
 import type { Settings } from '../scripts/settings.ts'
 import { toolVersion } from '../scripts/tools.ts'
 import { AGENT_SETTINGS } from './agent-source.ts'
-import type { BaseIdentity, BasePlan } from './bootstrap/plan.ts'
+import type { BaseIdentity } from './bootstrap/plan.ts'
 import type { Choice } from './distros.ts'
 import type { AgentSource } from './provision/agent.ts'
 import { PROVISION_SETTINGS } from './provision/context.ts'
@@ -37,17 +37,17 @@ export interface RootfsInputs {
   readonly base: Json
 }
 
-/** Everything that can change a rootfs. */
+/** Everything that can change a rootfs. Waits for an agent that is being compiled. */
 export async function describeInputs(of: {
   readonly settings: Settings
   readonly choice: Choice
-  readonly plan: BasePlan
+  /** See describeBase. */
+  readonly base: Json
   readonly agent: AgentSource
   readonly epochSeconds: number
   readonly version: string
-  readonly cacheDir: string
 }): Promise<RootfsInputs> {
-  const { settings, choice, plan, agent } = of
+  const { settings, choice, agent } = of
   const names = [...new Set([...AGENT_SETTINGS, ...PROVISION_SETTINGS])].filter(
     (name) => !SHOW_ONLY.has(name) && (agent.kind === 'built' || !REPOSITORY_ONLY.has(name)),
   )
@@ -60,7 +60,7 @@ export async function describeInputs(of: {
     ),
   )
   return {
-    base: await describeBase(plan, of.cacheDir),
+    base: of.base,
     distro: choice.distro.name,
     release: choice.release.name,
     arch: choice.arch,
@@ -70,7 +70,7 @@ export async function describeInputs(of: {
     files,
     modules: folderDigest(settings.KERNEL_MODULES_DIR),
     ...(settings.ROOTFS_OVERLAY === '' ? {} : { overlay: folderDigest(settings.ROOTFS_OVERLAY) }),
-    agent: agentInputs(agent),
+    agent: await agentInputs(agent),
     code: codeDigest([
       'rootfs-builder',
       'rootfs-builder/provision',
@@ -80,7 +80,7 @@ export async function describeInputs(of: {
 }
 
 /** Everything that can change a base tree. */
-async function describeBase(plan: BaseIdentity, cacheDir: string): Promise<Json> {
+export async function describeBase(plan: BaseIdentity, cacheDir: string): Promise<Json> {
   const tools: Record<string, string> = {}
   for (const tool of plan.tools) tools[tool] = await toolVersion(tool, cacheDir)
   return { ...plan.inputs, epochSeconds: plan.epochSeconds, code: codeDigest(plan.code), tools }
@@ -92,8 +92,8 @@ export async function lowerFingerprint(plan: BaseIdentity, cacheDir: string): Pr
 }
 
 /** Key of the base tree in the cache. */
-export function baseFingerprint(inputs: RootfsInputs): string {
-  return fingerprint(inputs.base)
+export function baseFingerprint({ base }: Pick<RootfsInputs, 'base'>): string {
+  return fingerprint(base)
 }
 
 /** Key of the provisioned rootfs. */
@@ -101,12 +101,12 @@ export function rootfsFingerprint(inputs: RootfsInputs): string {
   return fingerprint(inputs)
 }
 
-function agentInputs(agent: AgentSource): Json {
+async function agentInputs(agent: AgentSource): Promise<Json> {
   switch (agent.kind) {
     case 'bundled':
       return {
         kind: 'bundled',
-        sha256: agent.sha256,
+        sha256: (await agent.program).sha256,
         compiler: agent.compiler,
         source: agent.source,
         note: 'not for production: it gives the host full control of the guest without any check',

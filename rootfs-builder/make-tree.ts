@@ -42,12 +42,18 @@ export interface Build {
   readonly logFile: string
 }
 
+/** What names a rootfs. */
+export interface Whole {
+  readonly inputs: RootfsInputs
+  readonly fingerprint: string
+}
+
 /** The rootfs to make. */
 export interface Wanted {
   /** Fingerprint of the base tree. */
   readonly base: string
-  readonly fingerprint: string
-  readonly inputs: RootfsInputs
+  /** Known when its agent is compiled. */
+  readonly whole: Promise<Whole>
   /** Entries of the rootfs that is there, when it is ours to change. */
   readonly unedited: readonly TreeEntry[] | undefined
   readonly title: string
@@ -65,9 +71,12 @@ export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
   if (wanted.unedited === undefined || state === undefined || delta === undefined || base === undefined) {
     return await withTemporary(output, async (temporary) => {
       mkdirSync(temporary)
-      if (base === undefined) await bootstrap(build, temporary, wanted)
-      else await unpackBase(join(base, TREE_TAR), temporary)
-      return await fill(build, wanted, temporary, clampBase(temporary, await findTree(temporary), wanted))
+      const keeping = base === undefined ? await bootstrap(build, temporary, wanted) : undefined
+      if (base !== undefined) await unpackBase(join(base, TREE_TAR), temporary)
+      const entries = await findTree(temporary)
+      const count = await fill(build, wanted, temporary, clampBase(temporary, entries, wanted))
+      await keeping?.kept
+      return count
     })
   }
   const stored = join(base, TREE_TAR)
@@ -138,7 +147,8 @@ async function fill(
   const { cacheDir } = build.workspace
   const guest: Guest = { root: tree }
   const packages = await build.plan.installed(guest)
-  const known = findDelta(cacheDir, wanted.fingerprint, wanted.base)
+  const whole = await wanted.whole
+  const known = findDelta(cacheDir, whole.fingerprint, wanted.base)
   let written = known?.written ?? {}
   let entries: TreeEntry[]
   if (known === undefined) {
@@ -159,25 +169,43 @@ async function fill(
     const rows = deltaRows(before, entries, undone)
     if (rows.length < entries.length * LARGEST_DELTA) {
       const delta: Delta = { base: wanted.base, rows, epochSeconds, clamped, written }
-      await saveDelta(cacheDir, wanted.fingerprint, tree, delta)
+      await saveDelta(cacheDir, whole.fingerprint, tree, delta)
     }
   }
-  finish(build, tree, wanted, { packages, written, listing: listEntries(entries) })
+  finish(build, tree, whole, { packages, written, listing: listEntries(entries) })
   leaveReading(build.output, entries, readMs)
   return packages.length
 }
 
-/** Fill the folder with the distro's packages, and keep the tree they make for later builds. */
-async function bootstrap(build: Build, folder: string, wanted: Wanted): Promise<void> {
+/** A base tree that is there, and is being sealed in the cache. */
+interface Keeping {
+  /** Settles when the cache has it. */
+  readonly kept: Promise<unknown>
+}
+
+/**
+ * Fill the folder with the distro's packages, and keep the tree they make for later builds: reading it once
+ * more for its seal needs another core and not the folder.
+ */
+async function bootstrap(build: Build, folder: string, wanted: Wanted): Promise<Keeping> {
   const { plan, logFile } = build
   const what = plan.packages.length === 0 ? 'taken from this host' : 'installing packages'
   report('ROOTFS', wanted.title, `${what}, log in ${logFile}`)
   for (const { suite, why } of plan.skipped) note(`suite ${suite} is not used: ${why}`)
-  const isMade = await makeBase(build, wanted.base, async (tarFile, options) => {
+  let tellFilled = (): void => undefined
+  const filled = new Promise<true>((resolve) => {
+    tellFilled = () => {
+      resolve(true)
+    }
+  })
+  const kept = makeBase(build, wanted.base, async (tarFile, options) => {
     const lowerDir = plan.lower === undefined ? undefined : await makeLower(build, plan.lower)
     await plan.bootstrap(folder, tarFile, { ...options, ...(lowerDir === undefined ? {} : { lowerDir }) })
+    tellFilled()
   })
+  const isMade = await Promise.race([filled, kept])
   if (!isMade) await unpackBase(join(build.workspace.cacheDir, 'base', wanted.base, TREE_TAR), folder)
+  return { kept }
 }
 
 /** Folder in the cache of the tree that another one is made over. */
@@ -234,7 +262,7 @@ async function provision(
 function finish(
   { output, plan, choice }: Build,
   tree: string,
-  { fingerprint, inputs }: Wanted,
+  { fingerprint, inputs }: Whole,
   {
     packages,
     written,

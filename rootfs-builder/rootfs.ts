@@ -20,9 +20,15 @@ import { planBase } from './bootstrap/plan.ts'
 import { checkChoice, choose, distroTable, endOfLifeWarning } from './distros.ts'
 import type { Choice } from './distros.ts'
 import { protectEdits, refuseForeignFolder } from '../scripts/guard.ts'
-import { baseFingerprint, describeInputs, lowerFingerprint, rootfsFingerprint } from './inputs.ts'
+import {
+  baseFingerprint,
+  describeBase,
+  describeInputs,
+  lowerFingerprint,
+  rootfsFingerprint,
+} from './inputs.ts'
 import { makeTree } from './make-tree.ts'
-import type { Build, Wanted } from './make-tree.ts'
+import type { Build, Wanted, Whole } from './make-tree.ts'
 import { checkPulled } from './pulled-entry.ts'
 import { tellWhy } from './tell-why.ts'
 
@@ -91,26 +97,25 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
   const plan = await planBase(settings, choice, workspace.cacheDir)
   if (!isAsked) plan.prepare?.()
   const agent = await resolveAgent(settings, choice.arch, { cacheDir: workspace.cacheDir, logFile })
-  const epoch = await epochSeconds(settings, () => plan.epochSeconds)
-  const version = settings.OSBUILDER_VERSION || projectVersion(PROJECT_ROOT)
-  const { cacheDir } = workspace
-  const inputs = await describeInputs({
-    settings,
-    choice,
-    plan,
+  const context = {
     agent,
-    epochSeconds: epoch,
-    version,
-    cacheDir,
-  })
-  const fingerprint = rootfsFingerprint(inputs)
+    version: settings.OSBUILDER_VERSION || projectVersion(PROJECT_ROOT),
+    epochSeconds: await epochSeconds(settings, () => plan.epochSeconds),
+  }
+  const { cacheDir } = workspace
+  const base = await describeBase(plan, cacheDir)
+  const whole = describeWhole({ settings, choice, base, ...context })
+  const isCurrent = async (): Promise<boolean> => {
+    const state = readState(output)
+    return state !== undefined && state.fingerprint === (await whole).fingerprint
+  }
   const title = `${choice.distro.name} ${choice.release.name} ${choice.arch}`
 
   if (isAsked) {
-    tellWhy(output, cacheDir, plan, inputs)
+    tellWhy(output, cacheDir, plan, (await whole).inputs)
     return
   }
-  if (readState(output)?.fingerprint === fingerprint) {
+  if (await isCurrent()) {
     report('ROOTFS', title, 'unchanged')
     return
   }
@@ -118,25 +123,22 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
   const build: Build = { settings, choice, workspace, plan, output, logFile }
   await withLock(workspace, output, 'exclusive', async () => {
     removeLeftovers(workspace)
-    if (readState(output)?.fingerprint === fingerprint) return
+    if (await isCurrent()) return
     const unedited = await protectEdits(output)
     writeFileSync(logFile, '')
     const wanted: Wanted = {
-      base: baseFingerprint(inputs),
-      inputs,
-      fingerprint,
+      base: baseFingerprint({ base }),
+      whole,
       unedited,
       title,
       startMs,
-      context: { agent, version, epochSeconds: epoch },
+      context,
     }
     hadBase = findEntry(cacheDir, 'base', wanted.base) !== undefined
     const packages = await withLock(workspace, cacheDir, 'shared', async () => {
       const remote = remoteCache(settings)
-      const entries: EntryName[] = [
-        { stage: 'base', key: wanted.base },
-        { stage: 'provisioned', key: fingerprint },
-      ]
+      const entries: EntryName[] = [{ stage: 'base', key: wanted.base }]
+      if (remote !== undefined) entries.push({ stage: 'provisioned', key: (await whole).fingerprint })
       await pullEntries(remote, cacheDir, entries, checkPulled)
       const count = await makeTree(build, wanted)
       if (plan.lower !== undefined) {
@@ -157,4 +159,12 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
   if (agent.kind === 'bundled') {
     note('the guest has the bundled agent, for trying out only; AGENT_SOURCE_BIN names a real one')
   }
+}
+
+/** The rootfs is named by all of it, its agent included, which may be compiled until there is a base tree. */
+function describeWhole(of: Parameters<typeof describeInputs>[0]): Promise<Whole> {
+  const whole = describeInputs(of).then((inputs) => ({ inputs, fingerprint: rootfsFingerprint(inputs) }))
+  // Who fails before does not wait for it.
+  whole.catch(() => undefined)
+  return whole
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { ARCHES } from '../../scripts/arch.ts'
 import type { ArchName } from '../../scripts/arch.ts'
 import { findEntry, makeEntry } from '../../scripts/cache.ts'
-import { fingerprint, sha256 } from '../../scripts/digest.ts'
+import { fingerprint, sha256, sha256File } from '../../scripts/digest.ts'
 import { BuildError } from '../../scripts/errors.ts'
 import { packageHint } from '../../scripts/host-tools.ts'
 import { PROJECT_ROOT } from '../../scripts/paths.ts'
@@ -15,15 +15,30 @@ import { toolVersion } from '../../scripts/tools.ts'
 
 const SOURCE_DIR = join(PROJECT_ROOT, 'rootfs-builder', 'agent')
 
-export interface BundledAgent {
+/** The program, compiled. */
+export interface CompiledAgent {
   readonly file: string
+  readonly sha256: string
+}
+
+export interface BundledAgent {
+  /** Settles when it is compiled, unless it is in the cache. */
+  readonly program: Promise<CompiledAgent>
   /** The compiler that made it, as it names itself. */
   readonly compiler: string
   /** Digest of its sources. */
   readonly source: string
 }
 
-/** The bundled agent for an architecture, compiled when its source or compiler is new. */
+/** What the compiler is given of the processors: a tenth, while something else wants them. Source: nice(1) */
+const NICE = ['nice', '-n', '10'] as const
+
+/**
+ * The bundled agent for an architecture, compiled when its source or compiler is new: in the background, for
+ * nobody needs it before there is a tree to put it in.
+ *
+ * @throws BuildError E_TOOL_MISSING when there is no compiler for it
+ */
 export async function bundledAgent(arch: ArchName, cacheDir: string): Promise<BundledAgent> {
   const compiler = compilerFor(arch)
   const version = await toolVersion(compiler, cacheDir)
@@ -31,17 +46,25 @@ export async function bundledAgent(arch: ArchName, cacheDir: string): Promise<Bu
   const names = readdirSync(SOURCE_DIR).filter((name) => /\.[ch]$/.test(name))
   const sources = names.sort().map((name) => [name, sha256(readFileSync(join(SOURCE_DIR, name)))])
   const key = fingerprint({ sources, compiler, version, flags })
-  const folder =
-    findEntry(cacheDir, 'agent', key) ??
-    (await makeEntry(cacheDir, 'agent', key, async (entry) => {
+  const compile = (): Promise<string> =>
+    makeEntry(cacheDir, 'agent', key, async (entry) => {
       const file = join(entry, 'agent')
       // The same names for everyone: a path of this machine must not get into the program.
       const units = names.filter((name) => name.endsWith('.c'))
+      const argv = [...NICE, compiler, ...flags, '-o', file, ...units] as const
       // What gcc makes on the way, it removes; until then that is in the cache too.
-      await capture([compiler, ...flags, '-o', file, ...units], { cwd: SOURCE_DIR, env: { TMPDIR: entry } })
+      await capture(argv, { cwd: SOURCE_DIR, env: { TMPDIR: entry } })
       chmodSync(file, 0o755)
-    }))
-  return { file: join(folder, 'agent'), compiler: `${compiler}: ${version}`, source: fingerprint(sources) }
+    })
+  const program = have(findEntry(cacheDir, 'agent', key) ?? compile())
+  // Whoever waits for it is told that it failed; who failed before does not wait any more.
+  program.catch(() => undefined)
+  return { program, compiler: `${compiler}: ${version}`, source: fingerprint(sources) }
+}
+
+async function have(entry: string | Promise<string>): Promise<CompiledAgent> {
+  const file = join(await entry, 'agent')
+  return { file, sha256: sha256File(file) }
 }
 
 /** musl makes a small static program; only the host's own architecture has a package for it. */

@@ -2,6 +2,7 @@
 
 import { elfArch } from '../../scripts/elf.ts'
 import { BuildError } from '../../scripts/errors.ts'
+import type { BundledAgent } from '../agent/build.ts'
 import { copyIn, hostPath, isExecutable, move, overlay } from '../guest.ts'
 import { installArchive } from './archives.ts'
 import type { ProvisionContext } from './context.ts'
@@ -9,14 +10,7 @@ import type { ProvisionContext } from './context.ts'
 /** Where the guest's agent comes from. */
 export type AgentSource =
   /** The small agent of this project, when the user named none. */
-  | {
-      readonly kind: 'bundled'
-      readonly file: string
-      readonly sha256: string
-      readonly compiler: string
-      /** Digest of its sources. */
-      readonly source: string
-    }
+  | ({ readonly kind: 'bundled' } & BundledAgent)
   | { readonly kind: 'file'; readonly file: string; readonly sha256: string }
   /** An archive with the agent, and its units when it has any. */
   | { readonly kind: 'archive'; readonly file: string; readonly sha256: string }
@@ -29,7 +23,8 @@ export type AgentSource =
 export async function installAgent(context: ProvisionContext): Promise<void> {
   const { guest, settings, agent } = context
   const path = `usr/bin/${settings.AGENT_BIN}`
-  if (agent.kind === 'bundled' || agent.kind === 'file') copyIn(guest, agent.file, path, 0o755)
+  if (agent.kind === 'bundled') copyIn(guest, (await agent.program).file, path, 0o755)
+  if (agent.kind === 'file') copyIn(guest, agent.file, path, 0o755)
   if (agent.kind === 'archive') await installArchive(context, 'AGENT_TARBALL', agent.file)
   if (agent.kind === 'built') overlay(guest, agent.folder)
   if (agent.kind === 'present') return

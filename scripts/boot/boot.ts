@@ -216,7 +216,7 @@ function plainInitrd({ kind, file }: Artifact): string | undefined {
 async function stagedInitrd(of: Preparation, modulesDir: string): Promise<string> {
   const { workspace, artifact, root, folder, arch } = of
   const { bundledAgent } = await import('../../rootfs-builder/agent/build.ts')
-  const { file: agentFile } = await bundledAgent(arch, workspace.cacheDir)
+  const { file: agentFile } = await (await bundledAgent(arch, workspace.cacheDir)).program
   const goal: StageGoal =
     root === undefined
       ? { kind: 'exec', path: '/init' }

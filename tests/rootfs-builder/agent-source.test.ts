@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+import { chmodSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 import t from 'tap'
 
 import { checkAgentSettings, resolveAgent } from '../../rootfs-builder/agent-source.ts'
 import { sha256 } from '../../scripts/digest.ts'
-import { parseSettings } from '../../scripts/settings.ts'
+import { hostArch, parseSettings } from '../../scripts/settings.ts'
 import type { RawSettings } from '../../scripts/settings.ts'
 
 const problems = (raw: RawSettings): string[] => checkAgentSettings(parseSettings(raw))
@@ -45,4 +46,22 @@ t.test('a given file or archive is taken with its digest', async (t) => {
   const binary = await resolveAgent(parseSettings({ AGENT_SOURCE_BIN: file }), 'x86_64', places)
   t.strictSame(binary, { kind: 'file', file, sha256: sha256('agent') })
   t.match(await resolveAgent(parseSettings({ AGENT_TARBALL: file }), 'x86_64', places), { kind: 'archive' })
+})
+
+t.test('an agent that does not compile fails who asks for it, and nobody else', async (t) => {
+  const folder = t.testdir({ bin: { 'musl-gcc': '#!/bin/sh\n[ "$1" = --version ] && echo one || exit 1\n' } })
+  chmodSync(join(folder, 'bin/musl-gcc'), 0o755)
+  const path = process.env['PATH'] ?? ''
+  process.env['PATH'] = `${join(folder, 'bin')}:${path}`
+  t.teardown(() => {
+    process.env['PATH'] = path
+  })
+  const places = { cacheDir: join(folder, 'cache'), logFile: join(folder, 'log') }
+  const agent = await resolveAgent(parseSettings({}), hostArch(), places)
+  if (agent.kind !== 'bundled') throw new Error(agent.kind)
+  t.equal(agent.compiler, 'musl-gcc: one')
+  // It fails while nobody waits for it.
+  await new Promise((resolve) => setTimeout(resolve, 200))
+  await t.rejects(agent.program, { code: 'E_COMMAND' })
+  t.strictSame(readdirSync(join(folder, 'cache/agent')), [])
 })
