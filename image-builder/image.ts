@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, ftruncateSync, mkdirSync, openSync, statSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, mkdirSync, openSync, statSync } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 
 import { commonAdditions } from '../scripts/additions.ts'
@@ -28,6 +28,7 @@ import { withEntries } from '../scripts/tree.ts'
 import { openWorkspace, removeLeftovers } from '../scripts/workspace.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { readXattrs, withXattrs } from '../scripts/xattrs.ts'
+import { writeAll } from '../scripts/write-all.ts'
 import { FILESYSTEMS } from './filesystem/filesystem.ts'
 import type { FilesystemType, PlacedFilesystem, Prepare } from './filesystem/filesystem.ts'
 import { IMAGE_SETTINGS, checkImageSettings, checkKernel, compressionOf } from './image-settings.ts'
@@ -277,8 +278,7 @@ async function writeImage(file: string, image: PlannedImage, hash: HashBehind): 
   const descriptor = openSync(file, 'wx', 0o644)
   try {
     ftruncateSync(descriptor, layout.imageBytes)
-    for (const piece of layout.pieces)
-      writeSync(descriptor, piece.bytes, 0, piece.bytes.length, piece.offsetBytes)
+    for (const { bytes, offsetBytes } of layout.pieces) writeAll(descriptor, bytes, offsetBytes)
     hash.reach(layout.filesystemOffsetBytes)
     await placed.write(descriptor, layout.filesystemOffsetBytes, hash)
     hash.hole(layout.hashOffsetBytes)

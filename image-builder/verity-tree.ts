@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
 
 import { BUNDLE_ROOT } from '../scripts/paths.ts'
+import { writeAll } from '../scripts/write-all.ts'
 import type { ImageLayout } from './layout.ts'
 import { VERITY_BLOCK_BYTES, buildTree, digestsBytes } from './verity.ts'
 import type { VerityFacts } from './verity.ts'
@@ -54,8 +54,7 @@ export async function writeTree(
       ),
   )
   const { tree, rootHash } = buildTree(new Uint8Array(digests), saltBytes)
-  for (let done = 0; done < tree.length;)
-    done += writeSync(fileDescriptor, tree, done, tree.length - done, hashOffsetBytes + done)
+  writeAll(fileDescriptor, tree, hashOffsetBytes)
   return { rootHash, salt, dataBlocks }
 }
 

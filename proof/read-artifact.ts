@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, readSync, writeSync } from 'node:fs'
+import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, readSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { BuildError } from '../scripts/errors.ts'
 import { run } from '../scripts/run.ts'
 import { readTree } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
+import { writeAll } from '../scripts/write-all.ts'
 import { tableOf, textOf } from './outputs.ts'
 import type { Output } from './outputs.ts'
 import { readNewc } from './read-newc.ts'
@@ -102,7 +103,7 @@ function copyRange(from: string, to: string, offsetBytes: number, sizeBytes: num
       const count = readSync(input, buffer, 0, Math.min(CHUNK_BYTES, sizeBytes - done), offsetBytes + done)
       if (count === 0) return
       if (!buffer.subarray(0, count).equals(zero.subarray(0, count)))
-        writeSync(output, buffer, 0, count, done)
+        writeAll(output, buffer.subarray(0, count), done)
       done += count
     }
   } finally {

@@ -8,7 +8,6 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  writeSync,
 } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
@@ -16,6 +15,7 @@ import { basename, dirname, join } from 'node:path'
 import { errnoOf } from './errors.ts'
 import { closeElsewhere } from './run.ts'
 import { processOutside } from './settings.ts'
+import { writeAll } from './write-all.ts'
 
 /**
  * What this process has begun and not finished; removed when it fails or is interrupted.
@@ -180,7 +180,7 @@ export function writeWhole(finalPath: string, content: string | Uint8Array): voi
   try {
     const descriptor = openSync(temporary, 'w', 0o644)
     try {
-      writeSync(descriptor, Buffer.from(content))
+      writeAll(descriptor, Buffer.from(content))
     } finally {
       closeSync(descriptor)
     }

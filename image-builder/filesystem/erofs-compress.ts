@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, openSync, writeSync } from 'node:fs'
+import { closeSync, openSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { Worker } from 'node:worker_threads'
@@ -7,6 +7,7 @@ import { Worker } from 'node:worker_threads'
 import { BuildError } from '../../scripts/errors.ts'
 import type { TreeEntry } from '../../scripts/tree.ts'
 import { BUNDLE_ROOT } from '../../scripts/paths.ts'
+import { writeAll } from '../../scripts/write-all.ts'
 import { BLOCK_BYTES, indexBytes } from './erofs-extents.ts'
 import type { Compressed, Extent } from './erofs-extents.ts'
 import type { Lz4Effort } from './lz4.ts'
@@ -84,7 +85,7 @@ export async function compressFiles(
     const extents = waiting.flatMap((compressed) => compressed.extents)
     const storedBytes = extents.length * BLOCK_BYTES + indexBytes(entry.sizeBytes)
     if (storedBytes < entry.sizeBytes) {
-      for (const { blocks } of waiting) writeSync(output, blocks)
+      for (const { blocks } of waiting) writeAll(output, blocks)
       byPath.set(entry.path, { extents, firstBlock: blockCount })
       blockCount += extents.length
     }

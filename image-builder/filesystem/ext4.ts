@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs'
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync } from 'node:fs'
 
 import { BuildError, errnoOf } from '../../scripts/errors.ts'
 import { BUFFER_BYTES, plainBuffers } from '../../scripts/hash-behind.ts'
 import type { WriteBuffers } from '../../scripts/hash-behind.ts'
+import { writeAll } from '../../scripts/write-all.ts'
 import type { FilePiece, Piece } from './ext4-plan.ts'
 
 /** Any filesystem to the last byte, except the content of host files. */
@@ -166,10 +167,4 @@ function writeRuns(fileDescriptor: number, bytes: Buffer, positionBytes: number)
 function isZero(bytes: Buffer, start: number, end: number): boolean {
   // The first byte alone answers for most content.
   return bytes[start] === 0 && bytes.compare(ZEROS, 0, end - start, start, end) === 0
-}
-
-function writeAll(fileDescriptor: number, bytes: Buffer, positionBytes: number): void {
-  for (let done = 0; done < bytes.length;) {
-    done += writeSync(fileDescriptor, bytes, done, bytes.length - done, positionBytes + done)
-  }
 }

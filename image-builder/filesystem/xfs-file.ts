@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-import { readSync, writeSync } from 'node:fs'
+import { readSync } from 'node:fs'
 
 import { crc32c } from './crc32c.ts'
 import { CHECKSUM_START } from './ext4-superblock.ts'
+import { writeAll } from '../../scripts/write-all.ts'
 
 /** Reads and writes the parts of an XFS that is a plain file. Source: XFS Algorithms & Data Structures, 3rd edition. */
 export interface XfsFile {
@@ -68,7 +69,7 @@ export function openXfs(fileDescriptor: number): XfsFile {
     freeBytes: Number(superblock.readBigUInt64BE(SUPERBLOCK.freeBlocks)) * blockBytes,
     read,
     write: (offsetBytes, bytes) => {
-      writeSync(fileDescriptor, bytes, 0, bytes.length, offsetBytes)
+      writeAll(fileDescriptor, bytes, offsetBytes)
     },
     inodeAt: (inode) => blockAt(inode >> inodeBits) + Number(inode & ((1n << inodeBits) - 1n)) * inodeBytes,
     blockAt,
