@@ -53,13 +53,18 @@ export function ownName(): string {
  * In a container nothing is: the processes of others cannot be seen there, and who started it has done this.
  *
  * @param own remove what has our own name as well: what a container that is gone left
+ * @param start what their names start with
  */
-export function removeStale(folder: string, own: 'keep own' | 'own too' = 'keep own'): void {
+export function removeStale(
+  folder: string,
+  own: 'keep own' | 'own too' = 'keep own',
+  start: string = '.',
+): void {
   if (!existsSync(folder) || processOutside() !== undefined) return
-  for (const name of readdirSync(folder)) {
-    const [, pid, start] = NAME.exec(name) ?? []
-    if (pid === undefined || start === undefined) continue
-    const process = `${pid}-${start}`
+  for (const name of readdirSync(folder).filter((each) => each.startsWith(start))) {
+    const [, pid, startTime] = NAME.exec(name) ?? []
+    if (pid === undefined || startTime === undefined) continue
+    const process = `${pid}-${startTime}`
     const isLeft = processName(Number(pid)) !== process || (own === 'own too' && process === ownName())
     if (isLeft) removeOwn(join(folder, name))
   }
@@ -77,13 +82,15 @@ function removeOwn(path: string): void {
 /**
  * Make `finalPath` in one move: `make` writes beside it, and only a complete result gets the name.
  *
- * A folder that has the name already is moved aside first and removed after.
+ * A folder that has the name already is moved aside first and removed after. What killed processes left of
+ * this very path is removed: it may be in a folder of the user's, where nobody else looks for it.
  */
 export async function withTemporary<Result>(
   finalPath: string,
   make: (temporaryPath: string) => Promise<Result>,
 ): Promise<Result> {
   await mkdir(dirname(finalPath), { recursive: true })
+  removeStale(dirname(finalPath), 'keep own', `.${basename(finalPath)}.`)
   const temporary = temporaryFor(finalPath)
   try {
     const result = await make(temporary)

@@ -111,6 +111,20 @@ t.test('what a killed process left is removed, and not before it is dead', async
   t.strictSame(readdirSync(folder), [])
 })
 
+t.test('what was left beside an output is removed when it is made again, and nothing else', async (t) => {
+  const folder = t.testdir({
+    '.out.tmp-1-1': 'half',
+    '.out.old.tmp-1-1': 'old',
+    '.other.tmp-1-1': '',
+    out: '',
+  })
+  await withTemporary(join(folder, 'out'), (temporary) => {
+    writeFileSync(temporary, 'whole')
+    return Promise.resolve()
+  })
+  t.strictSame(readdirSync(folder).sort(), ['.other.tmp-1-1', 'out'])
+})
+
 t.test('a process that has ended is gone, also when nobody asked how', async (t) => {
   const folder = t.testdir()
   // The sleep that stays takes the place of the shell, and never asks for its child.
