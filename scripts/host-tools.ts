@@ -93,7 +93,7 @@ export const HOST_TOOLS: readonly HostTool[] = [
   {
     tool: 'setpriv',
     why: 'ends the tools of a build that was killed',
-    targets: ['rootfs'],
+    targets: ['rootfs', 'boot'],
     packages: { apt: 'util-linux', dnf: 'util-linux', apk: 'setpriv' },
   },
   {

@@ -98,6 +98,13 @@ function sinks(
 }
 
 /**
+ * What goes before a tool that runs beside all else: a tenth of the processors, while something else wants
+ * them, and the end of all its processes when this one ends, however that does. The kernel tells timeout of
+ * it, which tells its process group; busybox's tells the tool alone. Source: nice(1), prctl(2), timeout(1)
+ */
+const BESIDE = ['setpriv', '--pdeathsig', 'TERM', '--', 'timeout', '3600', 'nice', '-n', '10'] satisfies Argv
+
+/**
  * Run one host tool and return its stdout, for answers that are small by nature. Fails as `run` does.
  *
  * Node starts it itself, as it does for the locks below: a rebuild asks two or three such tools, and
@@ -111,9 +118,12 @@ export async function capture(
     readonly inputFile?: string
     /** Return what the tool said even when its status is not 0. */
     readonly acceptFailure?: boolean
+    /** Nobody waits for it yet. */
+    readonly isBeside?: boolean
   } = {},
 ): Promise<string> {
-  const [tool, ...rest] = checked(argv)
+  const plain = checked(argv)
+  const [tool, ...rest] = options.isBeside === true ? beside(plain) : plain
   return new Promise((resolve, reject) => {
     const child = execFile(
       tool,
@@ -243,6 +253,11 @@ export function checked(argv: Argv): [string, ...string[]] {
   if (tool === undefined) throw new TypeError('empty command')
   requireTools([tool])
   return [tool, ...rest]
+}
+
+function beside(argv: [string, ...string[]]): [string, ...string[]] {
+  requireTools(['setpriv', 'timeout', 'nice'])
+  return [...BESIDE, ...argv]
 }
 
 function baseOptions(options: RunOptions): {

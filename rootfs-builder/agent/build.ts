@@ -30,9 +30,6 @@ export interface BundledAgent {
   readonly source: string
 }
 
-/** What the compiler is given of the processors: a tenth, while something else wants them. Source: nice(1) */
-const NICE = ['nice', '-n', '10'] as const
-
 /**
  * The bundled agent for an architecture, compiled when its source or compiler is new: in the background, for
  * nobody needs it before there is a tree to put it in.
@@ -51,9 +48,9 @@ export async function bundledAgent(arch: ArchName, cacheDir: string): Promise<Bu
       const file = join(entry, 'agent')
       // The same names for everyone: a path of this machine must not get into the program.
       const units = names.filter((name) => name.endsWith('.c'))
-      const argv = [...NICE, compiler, ...flags, '-o', file, ...units] as const
       // What gcc makes on the way, it removes; until then that is in the cache too.
-      await capture(argv, { cwd: SOURCE_DIR, env: { TMPDIR: entry } })
+      const env = { TMPDIR: entry }
+      await capture([compiler, ...flags, '-o', file, ...units], { cwd: SOURCE_DIR, env, isBeside: true })
       chmodSync(file, 0o755)
     })
   const program = have(findEntry(cacheDir, 'agent', key) ?? compile())

@@ -62,6 +62,6 @@ t.test('an agent that does not compile fails who asks for it, and nobody else', 
   t.equal(agent.compiler, 'musl-gcc: one')
   // It fails while nobody waits for it.
   await new Promise((resolve) => setTimeout(resolve, 200))
-  await t.rejects(agent.program, { code: 'E_COMMAND' })
+  await t.rejects(agent.program, { code: 'E_COMMAND', message: 'musl-gcc failed with status 1' })
   t.strictSame(readdirSync(join(folder, 'cache/agent')), [])
 })

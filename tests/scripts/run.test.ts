@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync } from 'node:fs'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 import fc from 'fast-check'
@@ -8,6 +9,7 @@ import t from 'tap'
 
 import { BuildError } from '../../scripts/errors.ts'
 import { capture, findTool, lastLines, quote, requireTools, run, startBackground } from '../../scripts/run.ts'
+import { moduleUrl } from './child.ts'
 
 /** The error a command must end with. */
 async function failureOf(running: Promise<unknown>): Promise<BuildError> {
@@ -135,4 +137,43 @@ t.test('a tool in the background tells its status, and that it was killed', asyn
   const sleeping = await startBackground(['sleep', '20'], { logFile })
   sleeping.kill()
   t.equal(await sleeping.exit, 1)
+})
+
+t.test('what runs beside has a tenth of the processors, and fails by its own name', async (t) => {
+  t.equal(await capture(['nice'], { isBeside: true }), '10')
+  const error = await failureOf(capture(['sh', '-c', 'echo why >&2; exit 3'], { isBeside: true }))
+  t.match(error, { message: 'sh failed with status 3', because: [/^command: sh -c/, 'why'] })
+  t.match(await failureOf(capture(['no-such-tool'], { isBeside: true })), { code: 'E_TOOL_MISSING' })
+})
+
+/** True while a process with this text among its arguments runs. */
+function isRunning(text: string): boolean {
+  return readdirSync('/proc').some((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(text)
+    } catch {
+      return false
+    }
+  })
+}
+
+t.test('what runs beside ends with its whole family when this process is killed', async (t) => {
+  // No other process has these words, and the parent has them not among its arguments.
+  const mark = `77777.${String(process.pid)}`
+  const script = `
+    import { capture } from '${moduleUrl('scripts/run.js')}'
+    const mark = process.env.MARK
+    await capture(['sh', '-c', 'sleep "$1" & sleep "$1"; exit', 'sh', mark], { isBeside: true })`
+  const parent = spawn(process.execPath, ['--input-type=module', '-e', script], {
+    env: { ...process.env, MARK: mark },
+    stdio: 'ignore',
+  })
+  while (!isRunning(`sleep\0${mark}`)) await new Promise((resolve) => setTimeout(resolve, 20))
+  const over = once(parent, 'close')
+  parent.kill('SIGKILL')
+  await over
+  for (let round = 0; round < 100 && isRunning(mark); round += 1) {
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  t.notOk(isRunning(mark))
 })
