@@ -220,13 +220,19 @@ print-%: ## Show the value of a make variable
 # Sources are never made, whatever pattern above their names may match.
 $(SOURCES): ;
 
-# Two makes at once do these one after the other, and the second finds it done. A crash gives the lock back.
-ONCE = exec 9<Makefile; flock 9; [[ ! -e $@ || -n "$$(find $? -newer $@ -print -quit)" ]] || exit 0
+# Two makes at once do these one after the other, and the second finds it done; a crash gives the lock back. What is
+# edited meanwhile is newer than what was made, which has the time at which that began.
+AGE = stat -c %y $@ 2>&1 || :
+ONCE = before=$$($(AGE)); $(AS_CALLER) mkdir -p build; $(AS_CALLER) touch build/.lock; exec 9<>build/.lock; \
+  ! command -v flock >/dev/null || flock 9; \
+  if [[ $$before != "$$($(AGE))" ]]; then \
+    new=; for file in $?; do [[ ! $$file -nt $@ ]] || new=yes; done; [[ -n $$new ]] || exit 0; fi; \
+  $(AS_CALLER) touch build/.begun
 
 $(INSTALLED): package.json package-lock.json
 	@$(ONCE); echo '  NPM     packages of package-lock.json'; \
 	$(AS_CALLER) npm ci --ignore-scripts --loglevel=error >/dev/null; \
-	$(AS_CALLER) touch $@
+	$(AS_CALLER) touch -r build/.begun $@
 
 # A compiled file that has no source any more would count as code of every build, and be run as a test. Files of
 # earlier bundles, whose names are their digests, stay for a day: what runs now may load them yet.
@@ -238,6 +244,6 @@ $(COMPILED): $(INSTALLED) tsconfig.json $(SOURCES)
 	$(AS_CALLER) node_modules/.bin/esbuild $(BUNDLED:%=build/%.js) --bundle --splitting --format=esm \
 	  --platform=node --target=node20 --outbase=build --outdir=build/bundle --external:cpio-stream \
 	  --banner:js='import{createRequire as bundled}from"node:module";const require=bundled(import.meta.url);' \
-	  --log-level=warning; \
+	  --metafile=build/bundle.json --log-level=warning; \
 	find build/bundle -name '*.js' -mmin +1440 -delete; \
-	$(AS_CALLER) touch $@
+	$(AS_CALLER) touch -r build/.begun $@

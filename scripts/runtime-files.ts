@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 
-import { PROJECT_ROOT } from './paths.ts'
+import { BUILD_ROOT, PROJECT_ROOT } from './paths.ts'
 
 /** Folders of the build that run; its tests are not among them. */
 const ROOMS = ['scripts', 'rootfs-builder', 'image-builder', 'initrd-builder', 'dracut', 'kernel', 'proof']
@@ -14,11 +14,18 @@ const NO_DATA = /\.(ts|md|txt)$/
 export function runtimeFiles(): string[] {
   return [
     'package.json',
-    'build/bundle',
+    ...bundled(),
     ...ROOMS.map((room) => `build/${room}`),
     ...ROOMS.flatMap((room) => dataOf(room)),
     ...runtimePackages(),
   ].filter((path) => existsSync(join(PROJECT_ROOT, path)))
+}
+
+/** What the last compilation bundled, and not what is left of those before. Source: esbuild, `--metafile` */
+function bundled(): string[] {
+  const list = 'bundle.json'
+  const { outputs } = JSON.parse(readFileSync(join(BUILD_ROOT, list), 'utf8')) as { outputs: object }
+  return [`build/${list}`, ...Object.keys(outputs)]
 }
 
 function dataOf(room: string): string[] {
