@@ -37,8 +37,8 @@ export interface RootfsInputs {
   readonly base: Json
 }
 
-/** Everything that can change a rootfs. Waits for an agent that is being compiled. */
-export async function describeInputs(of: {
+/** Everything that can change a rootfs, but for its agent, which may be being compiled. */
+export function describeAllButAgent(of: {
   readonly settings: Settings
   readonly choice: Choice
   /** See describeBase. */
@@ -46,7 +46,7 @@ export async function describeInputs(of: {
   readonly agent: AgentSource
   readonly epochSeconds: number
   readonly version: string
-}): Promise<RootfsInputs> {
+}): RootfsInputs {
   const { settings, choice, agent } = of
   const names = [...new Set([...AGENT_SETTINGS, ...PROVISION_SETTINGS])].filter(
     (name) => !SHOW_ONLY.has(name) && (agent.kind === 'built' || !REPOSITORY_ONLY.has(name)),
@@ -66,11 +66,10 @@ export async function describeInputs(of: {
     arch: choice.arch,
     epochSeconds: of.epochSeconds,
     version: of.version,
-    settings: plain as Record<string, Json>,
+    settings: plain,
     files,
     modules: folderDigest(settings.KERNEL_MODULES_DIR),
     ...(settings.ROOTFS_OVERLAY === '' ? {} : { overlay: folderDigest(settings.ROOTFS_OVERLAY) }),
-    agent: await agentInputs(agent),
     code: codeDigest([
       'rootfs-builder',
       'rootfs-builder/provision',
@@ -101,7 +100,8 @@ export function rootfsFingerprint(inputs: RootfsInputs): string {
   return fingerprint(inputs)
 }
 
-async function agentInputs(agent: AgentSource): Promise<Json> {
+/** What of an agent can change a rootfs. Waits for one that is being compiled. */
+export async function describeAgent(agent: AgentSource): Promise<Json> {
   switch (agent.kind) {
     case 'bundled':
       return {

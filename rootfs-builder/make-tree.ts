@@ -73,10 +73,8 @@ export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
       mkdirSync(temporary)
       const keeping = base === undefined ? await bootstrap(build, temporary, wanted) : undefined
       if (base !== undefined) await unpackBase(join(base, TREE_TAR), temporary)
-      const entries = await findTree(temporary)
-      const count = await fill(build, wanted, temporary, clampBase(temporary, entries, wanted))
-      await keeping?.kept
-      return count
+      const clamped = clampBase(temporary, await findTree(temporary), wanted)
+      return await fill(build, wanted, temporary, clamped, keeping?.kept)
     })
   }
   const stored = join(base, TREE_TAR)
@@ -136,12 +134,17 @@ function clampAgain(
   }
 }
 
-/** Turn a base tree into the rootfs. Returns its number of packages. */
+/**
+ * Turn a base tree into the rootfs. Returns its number of packages.
+ *
+ * @param kept settles when the cache has the base tree
+ */
 async function fill(
   build: Build,
   wanted: Wanted,
   tree: string,
   { before, undone, clamped }: Clamped,
+  kept?: Promise<unknown>,
 ): Promise<number> {
   const { epochSeconds } = wanted.context
   const { cacheDir } = build.workspace
@@ -172,6 +175,8 @@ async function fill(
       await saveDelta(cacheDir, whole.fingerprint, tree, delta)
     }
   }
+  // What can fail has failed before there is a manifest of this tree under the name of the last one.
+  await kept
   finish(build, tree, whole, { packages, written, listing: listEntries(entries) })
   leaveReading(build.output, entries, readMs)
   return packages.length

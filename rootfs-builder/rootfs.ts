@@ -22,13 +22,16 @@ import type { Choice } from './distros.ts'
 import { protectEdits, refuseForeignFolder } from '../scripts/guard.ts'
 import {
   baseFingerprint,
+  describeAgent,
+  describeAllButAgent,
   describeBase,
-  describeInputs,
   lowerFingerprint,
   rootfsFingerprint,
 } from './inputs.ts'
+import type { RootfsInputs } from './inputs.ts'
 import { makeTree } from './make-tree.ts'
 import type { Build, Wanted, Whole } from './make-tree.ts'
+import type { AgentSource } from './provision/agent.ts'
 import { checkPulled } from './pulled-entry.ts'
 import { tellWhy } from './tell-why.ts'
 
@@ -104,7 +107,7 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
   }
   const { cacheDir } = workspace
   const base = await describeBase(plan, cacheDir)
-  const whole = describeWhole({ settings, choice, base, ...context })
+  const whole = withAgent(describeAllButAgent({ settings, choice, base, ...context }), agent)
   const isCurrent = async (): Promise<boolean> => {
     const state = readState(output)
     return state !== undefined && state.fingerprint === (await whole).fingerprint
@@ -162,8 +165,11 @@ async function buildRootfs(settings: Settings, choice: Choice, isAsked: boolean)
 }
 
 /** The rootfs is named by all of it, its agent included, which may be compiled until there is a base tree. */
-function describeWhole(of: Parameters<typeof describeInputs>[0]): Promise<Whole> {
-  const whole = describeInputs(of).then((inputs) => ({ inputs, fingerprint: rootfsFingerprint(inputs) }))
+function withAgent(rest: RootfsInputs, agent: AgentSource): Promise<Whole> {
+  const whole = describeAgent(agent).then((described) => {
+    const inputs = { ...rest, agent: described }
+    return { inputs, fingerprint: rootfsFingerprint(inputs) }
+  })
   // Who fails before does not wait for it.
   whole.catch(() => undefined)
   return whole
