@@ -79,7 +79,9 @@ export async function openRootfs(
   // A failure of what is done here is told, not that of what it does not wait for any more.
   reading.catch(() => undefined)
   meanwhile()
-  const manifest = state === undefined ? undefined : readManifest(folder)
+  const kept = state === undefined ? undefined : readManifest(folder)
+  // A build that was killed may have told of its tree before that had the name.
+  const manifest = kept?.fingerprint === state?.fingerprint ? kept : undefined
   const entries = await reading
   refuseForeignOwners(folder, entries)
   const { stamp } = listEntries(entries)

@@ -38,7 +38,7 @@ export function lineOf(entry: TreeEntry): string {
   if (known !== undefined) return known
   const { path, mode, uid, gid, sizeBytes, ctimeMs = 0 } = entry
   const time = path === '' ? 0 : ctimeMs
-  const line = `${path.replaceAll('\n', '\\n')}\t${mode.toString(8)}\t${uid}\t${gid}\t${sizeBytes}\t${time}`
+  const line = `${path.replaceAll('\n', '\\n').replaceAll('\t', '\\t')}\t${mode.toString(8)}\t${uid}\t${gid}\t${sizeBytes}\t${time}`
   lines.set(entry, line)
   return line
 }
