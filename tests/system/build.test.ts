@@ -590,6 +590,18 @@ t.test('a package that does not exist is named', async (t) => {
   t.strictSame(readdirSync(join(scratch, 'missing/cache/base')), [], 'nothing was installed before that')
 })
 
+t.test('an overlay that cannot be read is told before anything is installed', async (t) => {
+  const workdir = join(scratch, 'overlay')
+  const overlay = join(scratch, 'overlay-source')
+  mkdirSync(overlay)
+  writeFileSync(Buffer.concat([Buffer.from(join(overlay, 'name')), Buffer.from([0xff])]), '')
+  const { status, said } = await step('rootfs', { ...GOOD, WORKDIR: workdir, ROOTFS_OVERLAY: overlay })
+  t.equal(status, 66, said)
+  t.match(said, 'a file name is not UTF-8')
+  t.notMatch(said, 'installing packages')
+  t.strictSame(leftovers(workdir), [])
+})
+
 t.test('packages that conflict are named, and so is who asks', async (t) => {
   const workdir = join(scratch, 'conflict')
   const { status, said } = await step('rootfs', {
