@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { mkdirSync, writeFileSync } from 'node:fs'
-import { basename, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 
 import { findEntry, makeEntry } from '../scripts/cache.ts'
 import { withLock } from '../scripts/lock.ts'
@@ -15,6 +15,7 @@ import { findTree } from '../scripts/tree-find.ts'
 import { leaveReading } from '../scripts/tree-reading.ts'
 import { compareBytes, entryAt } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
+import { spreadFolders } from '../scripts/workspace.ts'
 import type { Workspace } from '../scripts/workspace.ts'
 import { TREE_TAR, unpackBase } from './base-tree.ts'
 import type { BasePlan, BootstrapOptions, LowerPlan } from './bootstrap/plan.ts'
@@ -69,6 +70,7 @@ export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
   const state = readState(output)
   const delta = state === undefined ? undefined : findDelta(cacheDir, state.fingerprint, wanted.base)
   if (wanted.unedited === undefined || state === undefined || delta === undefined || base === undefined) {
+    await spreadFolders(dirname(output))
     return await withTemporary(output, async (temporary) => {
       mkdirSync(temporary)
       const keeping = base === undefined ? await bootstrap(build, temporary, wanted) : undefined

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 
 import { STAGES } from './cache.ts'
 import { BuildError } from './errors.ts'
+import { capture } from './run.ts'
 import type { Settings } from './settings.ts'
 import { removeStale } from './temporary.ts'
 
@@ -47,6 +48,19 @@ export function openWorkspace(
   }
   for (const folder of Object.values(workspace)) mkdirSync(folder, { recursive: true })
   return workspace
+}
+
+/**
+ * Have ext4 put what is made in this folder of ours far from what was removed from it: for a minute or more
+ * it gives no inode again that was freed, and looks at all of those for each new file near them. A tree that
+ * was unpacked after another one was removed took 4 s instead of 0.7.
+ *
+ * Nothing happens where the file system has no such mark, or the folder is another user's.
+ * Source: chattr(1), attribute T; Linux, fs/ext4/ialloc.c, recently_deleted and find_group_orlov
+ */
+export async function spreadFolders(folder: string): Promise<void> {
+  if (!isWorkspace(folder)) return
+  await capture(['chattr', '+T', folder]).catch(() => undefined)
 }
 
 /** Remove what killed builds left behind; call while holding a lock. */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
@@ -6,7 +7,13 @@ import { join } from 'node:path'
 import t from 'tap'
 
 import { PROJECT_ROOT } from '../../scripts/paths.ts'
-import { isWorkspace, openWorkspace, projectVersion, removeLeftovers } from '../../scripts/workspace.ts'
+import {
+  isWorkspace,
+  openWorkspace,
+  projectVersion,
+  removeLeftovers,
+  spreadFolders,
+} from '../../scripts/workspace.ts'
 
 function open(folder: string, rootfs: string = '', images: string = '') {
   return openWorkspace({
@@ -27,6 +34,23 @@ t.test('a new and an empty folder become a workspace, which opens again', async 
     writeFileSync(join(folder, 'output'), '')
     t.strictSame(open(folder), workspace)
   }
+})
+
+/** What chattr(1) says of a folder, or undefined where the file system has no such marks. */
+function marks(folder: string): string | undefined {
+  const { status, stdout } = spawnSync('lsattr', ['-d', folder], { encoding: 'utf8' })
+  return status === 0 ? stdout.split(' ')[0] : undefined
+}
+
+t.test('trees of a workspace are put apart, and no folder of others is changed', async (t) => {
+  const base = t.testdir({ other: {} })
+  const workDir = join(base, 'w')
+  open(workDir)
+  const before = marks(join(base, 'other'))
+  for (const folder of [workDir, join(base, 'other'), join(base, 'absent')]) await spreadFolders(folder)
+  t.equal(marks(join(base, 'other')), before)
+  const hasMark = spawnSync('chattr', ['+T', join(base, 'other')]).status === 0
+  t.equal(marks(workDir)?.includes('T') ?? false, hasMark)
 })
 
 t.test('rootfs and images may go elsewhere', async (t) => {
