@@ -243,7 +243,7 @@ $(COMPILED): $(INSTALLED) tsconfig.json $(SOURCES)
 	  source=$${file#build/}; [[ -e $${source%.js}.ts ]] || rm -f "$$file"; done; \
 	$(AS_CALLER) node_modules/.bin/esbuild $(BUNDLED:%=build/%.js) --bundle --splitting --format=esm \
 	  --platform=node --target=node20 --outbase=build --outdir=build/bundle --external:cpio-stream \
-	  --banner:js='import{createRequire as bundled}from"node:module";const require=bundled(import.meta.url);' \
+	  --banner:js='import{createRequire as requireOfBundle}from"node:module";const require=requireOfBundle(import.meta.url);' \
 	  --metafile=build/bundle.json --log-level=warning; \
 	find build/bundle -name '*.js' -mmin +1440 -delete; \
 	$(AS_CALLER) touch -r build/.begun $@

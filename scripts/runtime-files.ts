@@ -14,7 +14,7 @@ const NO_DATA = /\.(ts|md|txt)$/
 export function runtimeFiles(): string[] {
   return [
     'package.json',
-    ...bundled(),
+    ...bundleFiles(),
     ...ROOMS.map((room) => `build/${room}`),
     ...ROOMS.flatMap((room) => dataOf(room)),
     ...runtimePackages(),
@@ -22,7 +22,7 @@ export function runtimeFiles(): string[] {
 }
 
 /** What the last compilation bundled, and not what is left of those before. Source: esbuild, `--metafile` */
-function bundled(): string[] {
+function bundleFiles(): string[] {
   const list = 'bundle.json'
   const { outputs } = JSON.parse(readFileSync(join(BUILD_ROOT, list), 'utf8')) as { outputs: object }
   return [`build/${list}`, ...Object.keys(outputs)]

@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 
 import { PROJECT } from '../system/user.ts'
+import { moduleUrl } from './child.ts'
 
 /** Told the address of every module that is loaded, on stderr. */
 const HOOK = `export const load = (url, context, next) => {
@@ -42,5 +43,23 @@ t.test('no step loads at its start what only some builds need', (t) => {
       [],
     )
   }
+  t.end()
+})
+
+t.test('every file of the bundle can be loaded: what goes before it has names of its own', (t) => {
+  const script = `
+    import { readFileSync } from 'node:fs'
+    import { SourceTextModule } from 'node:vm'
+    import { runtimeFiles } from '${moduleUrl('scripts/runtime-files.js')}'
+    const files = runtimeFiles().filter((path) => /^build\\/bundle\\/.*\\.js$/.test(path))
+    for (const path of files) new SourceTextModule(readFileSync(path, 'utf8'), { identifier: path })
+    console.log(files.length)`
+  const flags = ['--experimental-vm-modules', '--no-warnings', '--input-type=module']
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...flags, '-e', script], {
+    cwd: PROJECT,
+    encoding: 'utf8',
+  })
+  t.equal(status, 0, stderr)
+  t.ok(Number(stdout) > 20)
   t.end()
 })
