@@ -29,6 +29,12 @@ const STALE_MINUTES = 24 * 60
 /** How long an engine may take to start a container, or to end one. Unit: ms. */
 const PATIENCE_MS = 60_000
 
+/**
+ * How often something is asked of the container: podman's remote client loses, now and then, all that a
+ * command in it says, and calls that a success. Source: podman issue 25855
+ */
+const ATTEMPTS = 3
+
 const SCRIPT = join(BUILD_ROOT, 'scripts/container/travel.js')
 const TRAVEL = [process.execPath, SCRIPT]
 
@@ -188,10 +194,15 @@ async function fetchAll(job: Job, places: Places, workspace: Workspace, isMade: 
     const attributes = ['--numeric-owner', '--xattrs', '--xattrs-include=*', '--sparse']
     const argv = ['tar', '--create', '--format=pax', ...attributes, '--directory', folder, '--', ...wanted]
     const packed = places.source === undefined ? [] : ['-p', places.source]
-    const [sent, received] = await connect(
-      { argv: inside(job, [], argv), env: job.engine.env },
-      { argv: [...TRAVEL, '-r', folder, ...packed], env: 'whole' },
-    )
+    const fetch = (): Promise<readonly [EndOfPipe, EndOfPipe]> =>
+      connect(
+        { argv: inside(job, [], argv), env: job.engine.env },
+        { argv: [...TRAVEL, '-r', folder, ...packed], env: 'whole' },
+      )
+    let [sent, received] = await fetch()
+    for (let attempt = 1; attempt < ATTEMPTS && isLost(sent, received); attempt += 1) {
+      ;[sent, received] = await fetch()
+    }
     if (received.status === 0 && sent.status === 0) continue
     if (!(await isAlive(job))) throw await endedEarly(job.engine, job.container)
     if (received.status !== 0) throw new Told(received)
@@ -202,13 +213,21 @@ async function fetchAll(job: Job, places: Places, workspace: Workspace, isMade: 
 /** Where a kernel is compiled: much, and of use to nobody elsewhere. */
 const KERNEL_FOLDERS = ['linux', 'kernel']
 
+/** True when a tar was written and nothing of it arrived, which tar tells in these words. */
+function isLost(sent: EndOfPipe, received: EndOfPipe): boolean {
+  return sent.status === 0 && received.status !== 0 && /not look like a tar archive/.test(received.said)
+}
+
 /** Names in a folder of the container that the step made, and nothing that was sent or is another's folder. */
 async function namesIn(job: Job, places: Places, folder: string): Promise<string[]> {
   const newer = ['-maxdepth', '1', '-mindepth', '1', '-cnewer', '/osbuilder-begun', '!', '-name', '.*']
-  const said = await capture(inside(job, [], ['find', folder, ...newer, '-printf', '%f\\n']), {
-    env: job.engine.env,
-    acceptFailure: true,
-  })
+  const find = ['find', folder, ...newer, '-printf', '%f\\n']
+  // A line that is always there shows that the answer is.
+  const asked = inside(job, [], ['bash', '--norc', '-c', '"$@"; echo .', 'bash', ...find])
+  let said = ''
+  for (let attempt = 0; attempt < ATTEMPTS && said === ''; attempt += 1) {
+    said = await capture(asked, { env: job.engine.env, acceptFailure: true })
+  }
   const compiled = job.step === 'kernel' ? KERNEL_FOLDERS.map((name) => join(folder, name)) : []
   const others = [
     ...compiled,
@@ -219,7 +238,7 @@ async function namesIn(job: Job, places: Places, folder: string): Promise<string
     places.source ?? folder,
   ]
   const isOther = (path: string): boolean => others.some((other) => other === path || isBelow(other, path))
-  return said.split('\n').filter((name) => name !== '' && !isOther(join(folder, name)))
+  return said.split('\n').filter((name) => !['', '.'].includes(name) && !isOther(join(folder, name)))
 }
 
 /** A command that runs something in the container. */
