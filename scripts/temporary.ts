@@ -53,20 +53,31 @@ export function ownName(): string {
  * In a container nothing is: the processes of others cannot be seen there, and who started it has done this.
  *
  * @param own remove what has our own name as well: what a container that is gone left
- * @param start what their names start with
  */
-export function removeStale(
-  folder: string,
-  own: 'keep own' | 'own too' = 'keep own',
-  start: string = '.',
-): void {
-  if (!existsSync(folder) || processOutside() !== undefined) return
-  for (const name of readdirSync(folder).filter((each) => each.startsWith(start))) {
-    const [, pid, startTime] = NAME.exec(name) ?? []
-    if (pid === undefined || startTime === undefined) continue
-    const process = `${pid}-${startTime}`
-    const isLeft = processName(Number(pid)) !== process || (own === 'own too' && process === ownName())
-    if (isLeft) removeOwn(join(folder, name))
+export function removeStale(folder: string, own: 'keep own' | 'own too' = 'keep own'): void {
+  for (const name of staleNames(folder, own)) removeOwn(join(folder, name))
+}
+
+function staleNames(folder: string, own: 'keep own' | 'own too'): string[] {
+  if (!existsSync(folder) || processOutside() !== undefined) return []
+  return readdirSync(folder).filter((name) => {
+    const [, pid, start] = NAME.exec(name) ?? []
+    if (pid === undefined || start === undefined) return false
+    const process = `${pid}-${start}`
+    return processName(Number(pid)) !== process || (own === 'own too' && process === ownName())
+  })
+}
+
+/**
+ * Remove what killed processes left of one path. It may be in a folder that others write to, such as /tmp:
+ * what is not ours could become a link while it is removed, and stays.
+ */
+function removeLeftOf(path: string): void {
+  const folder = dirname(path)
+  for (const name of staleNames(folder, 'keep own')) {
+    const left = join(folder, name)
+    const isOurs = lstatSync(left, { throwIfNoEntry: false })?.uid === process.geteuid?.()
+    if (isOurs && name.startsWith(`.${basename(path)}.`)) removeOwn(left)
   }
 }
 
@@ -90,7 +101,7 @@ export async function withTemporary<Result>(
   make: (temporaryPath: string) => Promise<Result>,
 ): Promise<Result> {
   await mkdir(dirname(finalPath), { recursive: true })
-  removeStale(dirname(finalPath), 'keep own', `.${basename(finalPath)}.`)
+  removeLeftOf(finalPath)
   const temporary = temporaryFor(finalPath)
   try {
     const result = await make(temporary)
