@@ -4,8 +4,9 @@ import type { ChildProcess, StdioOptions } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 import type { Readable, Writable } from 'node:stream'
 
-import { checked, commandError, lastLines } from './run.ts'
-import type { Argv } from './run.ts'
+import { commandError, lastLines } from './command-error.ts'
+import { checked } from './run.ts'
+import type { Argv } from './command-error.ts'
 import { toolEnvironment } from './settings.ts'
 
 export interface Filter<Output = void> {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 import { BuildError } from './errors.ts'
-import { fullError, lastLines } from './run.ts'
+import { fullError, lastLines } from './command-error.ts'
 import { toolEnvironment } from './settings.ts'
 
 // Pinned here so that ZX_PREFIX, ZX_SHELL and the like in the caller's environment change nothing.

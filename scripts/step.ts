@@ -178,6 +178,6 @@ async function asBuildError(error: unknown): Promise<unknown> {
     })
   }
   if (!isFullDisk(error)) return error
-  const { fullError } = await import('./run.ts')
+  const { fullError } = await import('./command-error.ts')
   return fullError(error instanceof Error ? error.message : String(error), error)
 }

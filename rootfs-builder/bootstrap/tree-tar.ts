@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-import { quote } from '../../scripts/run.ts'
+import { quote } from '../../scripts/command-error.ts'
 import { UNPACK_FLAGS } from '../base-tree.ts'
 
 /**

@@ -9,7 +9,8 @@ import fc from 'fast-check'
 import t from 'tap'
 
 import { BuildError } from '../../scripts/errors.ts'
-import { capture, findTool, lastLines, quote, requireTools, run, startBackground } from '../../scripts/run.ts'
+import { lastLines, quote } from '../../scripts/command-error.ts'
+import { capture, findTool, requireTools, run, startBackground } from '../../scripts/run.ts'
 import { moduleUrl } from './child.ts'
 
 /** The error a command must end with. */

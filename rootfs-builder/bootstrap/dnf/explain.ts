@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import { BuildError } from '../../../scripts/errors.ts'
 import type { ErrorCode } from '../../../scripts/errors.ts'
-import { fullError } from '../../../scripts/run.ts'
+import { fullError } from '../../../scripts/command-error.ts'
 import { hostArch } from '../../../scripts/settings.ts'
 import { cannotRun } from '../workplace.ts'
 import type { DnfSource } from './config.ts'
