@@ -2,12 +2,8 @@
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 
-import { findEntry, makeEntry } from '../scripts/cache.ts'
-import { withLock } from '../scripts/lock.ts'
-import { note, report } from '../scripts/log.ts'
+import { findEntry } from '../scripts/cache.ts'
 import { listingPath, readState, writeManifest, writeState } from '../scripts/manifest.ts'
-import { pullEntries, remoteCache } from '../scripts/remote-cache.ts'
-import type { Settings } from '../scripts/settings.ts'
 import { changeFolder, discard, temporaryFor, withTemporary } from '../scripts/temporary.ts'
 import { clampTimes, listEntries, listTree, settleTimes } from '../scripts/tree-stamp.ts'
 import type { TreeListing } from '../scripts/tree-stamp.ts'
@@ -16,51 +12,18 @@ import { leaveReading } from '../scripts/tree-reading.ts'
 import { compareBytes, entryAt } from '../scripts/tree.ts'
 import type { TreeEntry } from '../scripts/tree.ts'
 import { spreadFolders } from '../scripts/workspace.ts'
-import type { Workspace } from '../scripts/workspace.ts'
 import { TREE_TAR, unpackBase } from './base-tree.ts'
-import type { BasePlan, BootstrapOptions, LowerPlan } from './bootstrap/plan.ts'
+import type { Build, Wanted, Whole } from './build.ts'
 import { applyDelta, clampedRows, deltaRows, findDelta, rowsToUndo, saveDelta, undoDelta } from './delta.ts'
 import type { Delta, DeltaRow, KeptDelta, Written } from './delta.ts'
-import type { Choice } from './distros.ts'
 import type { Guest } from './guest.ts'
-import { lowerFingerprint } from './inputs.ts'
-import type { RootfsInputs } from './inputs.ts'
+import { bootstrap } from './keep-base.ts'
 import type { InstalledPackage } from './packages.ts'
-import { checkPulled } from './pulled-entry.ts'
 import { PROVISION_STEPS } from './provision/steps.ts'
 import type { ProvisionContext } from './provision/context.ts'
 
 /** Part of a tree's entries above which starting from the base tree is as quick as undoing a delta. */
 const LARGEST_DELTA = 0.5
-
-/** What a rootfs is made with. */
-export interface Build {
-  readonly settings: Settings
-  readonly choice: Choice
-  readonly workspace: Workspace
-  readonly plan: BasePlan
-  readonly output: string
-  readonly logFile: string
-}
-
-/** What names a rootfs. */
-export interface Whole {
-  readonly inputs: RootfsInputs
-  readonly fingerprint: string
-}
-
-/** The rootfs to make. */
-export interface Wanted {
-  /** Fingerprint of the base tree. */
-  readonly base: string
-  /** Known when its agent is compiled. */
-  readonly whole: Promise<Whole>
-  /** Entries of the rootfs that is there, when it is ours to change. */
-  readonly unedited: readonly TreeEntry[] | undefined
-  readonly title: string
-  readonly startMs: number
-  readonly context: Pick<ProvisionContext, 'agent' | 'version' | 'epochSeconds'>
-}
 
 /** Make the rootfs the shortest way: from the one that is there, else from the base tree. Returns its number of packages. */
 export async function makeTree(build: Build, wanted: Wanted): Promise<number> {
@@ -182,62 +145,6 @@ async function fill(
   finish(build, tree, whole, { packages, written, listing: listEntries(entries) })
   leaveReading(build.output, entries, readMs)
   return packages.length
-}
-
-/** A base tree that is there, and is being sealed in the cache. */
-interface Keeping {
-  /** Settles when the cache has it. */
-  readonly kept: Promise<unknown>
-}
-
-/**
- * Fill the folder with the distro's packages, and keep the tree they make for later builds: reading it once
- * more for its seal needs another core and not the folder.
- */
-async function bootstrap(build: Build, folder: string, wanted: Wanted): Promise<Keeping> {
-  const { plan, logFile } = build
-  const what = plan.packages.length === 0 ? 'taken from this host' : 'installing packages'
-  report('ROOTFS', wanted.title, `${what}, log in ${logFile}`)
-  for (const { suite, why } of plan.skipped) note(`suite ${suite} is not used: ${why}`)
-  let tellFilled = (): void => undefined
-  const filled = new Promise<true>((resolve) => {
-    tellFilled = () => {
-      resolve(true)
-    }
-  })
-  const kept = makeBase(build, wanted.base, async (tarFile, options) => {
-    const lowerDir = plan.lower === undefined ? undefined : await makeLower(build, plan.lower)
-    await plan.bootstrap(folder, tarFile, { ...options, ...(lowerDir === undefined ? {} : { lowerDir }) })
-    tellFilled()
-  })
-  const isMade = await Promise.race([filled, kept])
-  if (!isMade) await unpackBase(join(build.workspace.cacheDir, 'base', wanted.base, TREE_TAR), folder)
-  return { kept }
-}
-
-/** Folder in the cache of the tree that another one is made over. */
-async function makeLower(build: Build, plan: LowerPlan): Promise<string> {
-  const { cacheDir } = build.workspace
-  const key = await lowerFingerprint(plan, cacheDir)
-  await pullEntries(remoteCache(build.settings), cacheDir, [{ stage: 'base', key }], checkPulled)
-  await makeBase(build, key, plan.store)
-  return join(cacheDir, 'base', key)
-}
-
-/** Put a base tree into the cache; a second build that wants the same waits here. False when it is there. */
-async function makeBase(
-  { settings, workspace, logFile }: Build,
-  key: string,
-  make: (tarFile: string, options: BootstrapOptions) => Promise<void>,
-): Promise<boolean> {
-  const { cacheDir } = workspace
-  return await withLock(workspace, join(cacheDir, 'base', key), 'exclusive', async () => {
-    if (findEntry(cacheDir, 'base', key) !== undefined) return false
-    await makeEntry(cacheDir, 'base', key, (entry) =>
-      make(join(entry, TREE_TAR), { logFile, verbose: settings.DEBUG }),
-    )
-    return true
-  })
 }
 
 async function provision(

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 import { readSync } from 'node:fs'
 
+import { writeAll } from '../../scripts/write-all.ts'
 import { crc32c } from './crc32c.ts'
 import { CHECKSUM_START } from './ext4-superblock.ts'
-import { writeAll } from '../../scripts/write-all.ts'
 
 /** Reads and writes the parts of an XFS that is a plain file. Source: XFS Algorithms & Data Structures, 3rd edition. */
 export interface XfsFile {
